@@ -1,0 +1,92 @@
+#include "common/base/draft_tree.h"
+
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace strata {
+
+const char* TierName(TierKind tier) {
+  switch (tier) {
+    case TierKind::kPredicted:
+      return "predicted";
+    case TierKind::kContext:
+      return "context";
+    case TierKind::kModel:
+      return "model";
+    case TierKind::kCorpus:
+      return "corpus";
+    case TierKind::kUnspecified:
+      break;
+  }
+  return "unspecified";
+}
+
+void DraftTree::Clear() {
+  tokens.clear();
+  parents.clear();
+  confidences.clear();
+  tiers.clear();
+}
+
+int DraftTree::Add(TokenId token, int32_t parent, float confidence, TierKind tier) {
+  tokens.push_back(token);
+  parents.push_back(parent);
+  confidences.push_back(confidence);
+  tiers.push_back(tier);
+  return size() - 1;
+}
+
+int DraftTree::FindChild(int32_t parent, TokenId token) const {
+  for (int i = parent + 1; i < size(); ++i) {
+    if (parents[i] == parent && tokens[i] == token) return i;
+  }
+  return -1;
+}
+
+void DraftTree::Truncate(int nodes) {
+  if (nodes >= size()) return;
+  tokens.resize(nodes);
+  parents.resize(nodes);
+  confidences.resize(nodes);
+  tiers.resize(nodes);
+}
+
+absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int max_nodes) {
+  const size_t n = tree.tokens.size();
+  if (tree.parents.size() != n || tree.confidences.size() != n || tree.tiers.size() != n) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("draft tree lists differ in length: ", n, " tokens, ", tree.parents.size(),
+                     " parents, ", tree.confidences.size(), " confidences, ", tree.tiers.size(),
+                     " tiers"));
+  }
+  if (n > static_cast<size_t>(max_nodes)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("draft tree has ", n, " nodes, at most ", max_nodes, " were asked for"));
+  }
+  std::set<std::pair<int32_t, TokenId>> siblings;
+  for (size_t i = 0; i < n; ++i) {
+    if (tree.tokens[i] < 0 || tree.tokens[i] >= vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " has token ",
+                                                     tree.tokens[i], ", outside [0, ", vocab_size,
+                                                     ")"));
+    }
+    if (tree.parents[i] < -1 || tree.parents[i] >= static_cast<int32_t>(i)) {
+      return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " has parent ",
+                                                     tree.parents[i], ", outside [-1, ", i, ")"));
+    }
+    if (!(tree.confidences[i] >= 0.0f && tree.confidences[i] <= 1.0f)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("draft node ", i, " has confidence ", tree.confidences[i], ", outside [0, 1]"));
+    }
+    if (!siblings.emplace(tree.parents[i], tree.tokens[i]).second) {
+      return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " repeats token ",
+                                                     tree.tokens[i], " below parent ",
+                                                     tree.parents[i]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace strata

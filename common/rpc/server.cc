@@ -1,0 +1,108 @@
+#include "common/rpc/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/server_builder.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
+namespace strata::rpc {
+namespace {
+
+// Fewer threads than this and gRPC's own pollers leave none for calls.
+constexpr int kMinThreads = 4;
+constexpr int kMinMessageBytes = 1024;
+// Peers may probe an idle connection this often without being dropped for it.
+constexpr int kMinPingIntervalMs = 5000;
+
+absl::Status CheckOptions(const ServerOptions& options) {
+  const absl::string_view listen = options.listen;
+  if (!absl::StartsWith(listen, "unix:")) {
+    const size_t colon = listen.rfind(':');
+    if (colon == absl::string_view::npos || colon == 0 || colon + 1 == listen.size()) {
+      return absl::InvalidArgumentError(absl::StrCat("listen address '", listen,
+                                                     "' is neither HOST:PORT nor unix:PATH"));
+    }
+  }
+  if (options.max_threads < kMinThreads) {
+    return absl::InvalidArgumentError(absl::StrCat("max_threads is ", options.max_threads,
+                                                   ", must be at least ", kMinThreads));
+  }
+  if (options.max_receive_bytes < kMinMessageBytes || options.max_send_bytes < kMinMessageBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("message size limits are ", options.max_receive_bytes, " and ",
+                     options.max_send_bytes, " bytes, must be at least ", kMinMessageBytes));
+  }
+  return absl::OkStatus();
+}
+
+std::string BoundAddress(const std::string& listen, int port) {
+  if (absl::StartsWith(listen, "unix:")) return listen;
+  return absl::StrCat(listen.substr(0, listen.rfind(':') + 1), port);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
+                                                      std::span<grpc::Service* const> services) {
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  auto credentials = MakeServerCredentials(options.tls);
+  if (!credentials.ok()) return credentials.status();
+
+  // Both act on every server built from here on. Reflection is named rather than left to its
+  // library's static initializer, which the linker may drop.
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
+  builder.SetMaxSendMessageSize(options.max_send_bytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("strata").SetMaxThreads(options.max_threads));
+  // Two servers on one port would share its connections at random; fail instead.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                             kMinPingIntervalMs);
+  int port = 0;
+  builder.AddListeningPort(options.listen, *credentials, &port);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat(
+        "cannot listen on '", options.listen,
+        options.tls.empty() ? "': the address is in use or not this machine's"
+                            : "': the address is in use or not this machine's, or a TLS file is "
+                              "not valid PEM"));
+  }
+  std::string address = BoundAddress(options.listen, port);
+  return std::unique_ptr<Server>(new Server(std::move(server), std::move(address)));
+}
+
+Server::Server(std::unique_ptr<grpc::Server> server, std::string address)
+    : server_(std::move(server)), address_(std::move(address)) {}
+
+Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+void Server::SetServing(bool serving) {
+  if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
+    health->SetServingStatus(serving);
+  }
+}
+
+void Server::Shutdown(absl::Duration grace) {
+  SetServing(false);
+  // A day stands for ever: adding more to the clock would overflow it.
+  grace = std::clamp(grace, absl::ZeroDuration(), absl::Hours(24));
+  server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
+  server_->Wait();
+}
+
+}  // namespace strata::rpc

@@ -1,0 +1,63 @@
+#ifndef STRATA_COMMON_RPC_SERVER_H_
+#define STRATA_COMMON_RPC_SERVER_H_
+
+#include <grpcpp/impl/codegen/service_type.h>
+#include <grpcpp/server.h>
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/rpc/credentials.h"
+
+namespace strata::rpc {
+
+struct ServerOptions {
+  // host:port ("127.0.0.1:0", "[::]:50051"; port 0 lets the system choose) or unix:PATH.
+  std::string listen = "127.0.0.1:0";
+  TlsFiles tls;
+  // A longer message ends its call with RESOURCE_EXHAUSTED, before it is parsed.
+  int max_receive_bytes = 16 << 20;
+  int max_send_bytes = 64 << 20;
+  // Most threads that serve calls; a stream holds one while it is open. Calls beyond that get
+  // RESOURCE_EXHAUSTED.
+  int max_threads = 256;
+};
+
+// A running gRPC server with the standard health service (grpc.health.v1) and reflection.
+// Thread-safe.
+class Server {
+ public:
+  // Binds and starts to serve. `services` are borrowed and must outlive the server.
+  // INVALID_ARGUMENT for options out of range, UNAVAILABLE if the address cannot be bound (or, as
+  // gRPC does not tell them apart, if a certificate is not valid PEM).
+  static absl::StatusOr<std::unique_ptr<Server>> Start(
+      const ServerOptions& options, std::span<grpc::Service* const> services);
+  // Shuts down without grace.
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Where it listens, with the port the system chose: what a client can dial (given a listen host
+  // that can be dialled).
+  const std::string& address() const { return address_; }
+  // What the health service answers, for the server as a whole ("") and for every service.
+  // Serving from the start.
+  void SetServing(bool serving);
+  // Answers NOT_SERVING, refuses new calls, waits up to `grace` for calls under way, then cancels
+  // them; returns when all have ended. Handlers of long streams should be told to end first.
+  // Later calls do nothing.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  Server(std::unique_ptr<grpc::Server> server, std::string address);
+
+  std::unique_ptr<grpc::Server> server_;
+  const std::string address_;
+};
+
+}  // namespace strata::rpc
+
+#endif  // STRATA_COMMON_RPC_SERVER_H_

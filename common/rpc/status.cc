@@ -1,0 +1,36 @@
+#include "common/rpc/status.h"
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace strata::rpc {
+namespace {
+
+bool IsKnown(int code) { return code >= 0 && code <= static_cast<int>(grpc::UNAUTHENTICATED); }
+
+std::string CutMessage(absl::string_view message) {
+  if (message.size() <= kMaxStatusMessageBytes) return std::string(message);
+  size_t end = kMaxStatusMessageBytes;
+  while (end > 0 && (static_cast<unsigned char>(message[end]) & 0xC0) == 0x80) --end;
+  return std::string(message.substr(0, end));
+}
+
+}  // namespace
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const int code = static_cast<int>(status.code());
+  return grpc::Status(IsKnown(code) ? static_cast<grpc::StatusCode>(code) : grpc::UNKNOWN,
+                      CutMessage(status.message()));
+}
+
+absl::Status FromGrpcStatus(const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  const int code = static_cast<int>(status.error_code());
+  return absl::Status(
+      IsKnown(code) ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
+      status.error_message());
+}
+
+}  // namespace strata::rpc

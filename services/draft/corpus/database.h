@@ -1,0 +1,38 @@
+#ifndef STRATA_SERVICES_DRAFT_CORPUS_DATABASE_H_
+#define STRATA_SERVICES_DRAFT_CORPUS_DATABASE_H_
+
+#include <rocksdb/db.h>
+#include <rocksdb/options.h>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "services/draft/corpus/manifest.h"
+
+// The RocksDB of a snapshot. Private to this folder: no other part sees RocksDB.
+namespace strata::draft {
+
+// What both sides agree on. `block_cache_bytes` bounds the data, index and filter
+// blocks in memory. Writes no log file, so that a read-only folder will do.
+rocksdb::Options DatabaseOptions(size_t block_cache_bytes);
+
+// Corruption becomes DATA_LOSS; `what` begins the message.
+absl::Status FromRocksDb(const rocksdb::Status& status, const std::string& what);
+
+// Checks that every file of the manifest is there with its size, and the checksums
+// of the small ones (all but the SST files). DATA_LOSS names the file.
+absl::Status CheckFiles(const std::string& snapshot_dir, const Manifest& manifest);
+
+// Checks every checksum of the manifest. DATA_LOSS names the file.
+absl::Status CheckAllChecksums(const std::string& snapshot_dir, const Manifest& manifest);
+
+// Opens the database read-only, as many processes at once may.
+absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenDatabase(const std::string& snapshot_dir,
+                                                          size_t block_cache_bytes);
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_CORPUS_DATABASE_H_

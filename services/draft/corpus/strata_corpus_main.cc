@@ -1,0 +1,233 @@
+// strata-corpus: builds, shows and checks corpus snapshots. README.md describes the
+// flags. Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "services/draft/corpus/build.h"
+#include "services/draft/corpus/manifest.h"
+#include "services/draft/corpus/progress.h"
+#include "services/draft/corpus/snapshot_verifier.h"
+
+namespace strata::draft {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+constexpr size_t kMiB = 1 << 20;
+
+std::atomic<bool> g_cancel{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "strata-corpus: %s\n", status.ToString().c_str());
+  return kFailed;
+}
+
+// "1-6", "1,2,4" or a mixture.
+absl::StatusOr<std::vector<int>> ParseOrders(const std::string& text) {
+  std::vector<int> orders;
+  for (absl::string_view part : absl::StrSplit(text, ',')) {
+    const std::vector<std::string> ends = absl::StrSplit(part, '-');
+    int first = 0, last = 0;
+    if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) ||
+        !absl::SimpleAtoi(ends.back(), &last) || first < 1 || last > kMaxOrder || first > last) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--orders ", text, ": wanted are numbers from 1 to ", kMaxOrder, ", as in 1-6 or 1,2,4"));
+    }
+    for (int order = first; order <= last; ++order) orders.push_back(order);
+  }
+  std::sort(orders.begin(), orders.end());
+  orders.erase(std::unique(orders.begin(), orders.end()), orders.end());
+  return orders;
+}
+
+std::string MiB(uint64_t bytes) {
+  return absl::StrCat((bytes * 10 / kMiB) / 10, ".", (bytes * 10 / kMiB) % 10, " MiB");
+}
+
+void PrintManifest(const std::string& path, const Manifest& manifest) {
+  const CountOptions& options = manifest.options;
+  std::printf("snapshot     %s\n", path.c_str());
+  std::printf("format       %d\n", kFormatVersion);
+  std::printf("tokenizer    %s, %lld tokens\n", manifest.tokenizer_fingerprint.c_str(),
+              static_cast<long long>(manifest.vocab_size));
+  std::printf("documents    %llu\n", static_cast<unsigned long long>(manifest.documents));
+  std::printf("tokens       %llu\n", static_cast<unsigned long long>(manifest.tokens));
+  std::printf("options      orders %s; top %d; depth %d; prune-count %llu\n",
+              absl::StrJoin(options.orders, ",").c_str(), options.top, options.depth,
+              static_cast<unsigned long long>(options.prune_count));
+  std::printf("contexts     %llu\n", static_cast<unsigned long long>(manifest.context_count()));
+  for (size_t i = 0; i < manifest.contexts.size(); ++i) {
+    std::printf("  order %-4d %llu\n", options.orders[i],
+                static_cast<unsigned long long>(manifest.contexts[i]));
+  }
+  std::printf("files        %zu, %s\n", manifest.files.size(), MiB(manifest.file_bytes()).c_str());
+}
+
+nlohmann::json ToJson(const std::string& path, const Manifest& manifest) {
+  nlohmann::json json = nlohmann::json::parse(ManifestToJson(manifest), nullptr, false);
+  json["path"] = path;
+  json["context_count"] = manifest.context_count();
+  json["bytes"] = manifest.file_bytes();
+  return json;
+}
+
+// Paths may hold any bytes; JSON may not.
+void PrintJson(const nlohmann::json& json) {
+  std::printf("%s\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+int Build(BuildRequest& request, bool json) {
+  std::signal(SIGINT, [](int) { g_cancel.store(true); });
+  std::signal(SIGTERM, [](int) { g_cancel.store(true); });
+  request.cancel = &g_cancel;
+  const absl::Time started = absl::Now();
+  absl::StatusOr<BuildReport> report;
+  {
+    ProgressBar bar;
+    request.progress = [&bar](const char* phase, double share) { bar.Show(phase, share); };
+    report = BuildFromFiles(request);
+    if (!report.ok()) bar.Clear();
+  }
+  if (!report.ok()) return Fail(report.status());
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - started);
+  if (json) {
+    nlohmann::json out = ToJson(report->path, report->manifest);
+    out["input_files"] = report->files;
+    out["skipped_binary_files"] = report->skipped.skipped_binary_files;
+    out["skipped_lines"] = report->skipped.skipped_lines;
+    out["spilled_runs"] = report->spilled_runs;
+    out["seconds"] = seconds;
+    PrintJson(out);
+    return 0;
+  }
+  PrintManifest(report->path, report->manifest);
+  std::printf("input        %llu files; left out: %llu binary files, %llu lines\n",
+              static_cast<unsigned long long>(report->files),
+              static_cast<unsigned long long>(report->skipped.skipped_binary_files),
+              static_cast<unsigned long long>(report->skipped.skipped_lines));
+  std::printf("time         %.1f s\n", seconds);
+  return 0;
+}
+
+int Inspect(const std::string& dir, bool json) {
+  auto path = ResolveSnapshot(dir);
+  if (!path.ok()) return Fail(path.status());
+  auto manifest = ReadManifest(*path);
+  if (!manifest.ok()) return Fail(manifest.status());
+  if (json) {
+    PrintJson(ToJson(*path, *manifest));
+  } else {
+    PrintManifest(*path, *manifest);
+  }
+  return 0;
+}
+
+int Verify(const std::string& dir, bool json) {
+  auto path = ResolveSnapshot(dir);
+  if (!path.ok()) return Fail(path.status());
+  absl::StatusOr<VerifyReport> report;
+  {
+    ProgressBar bar;
+    report = VerifySnapshot(*path, [&bar](double share) { bar.Show("decoding", share); });
+    if (!report.ok()) bar.Clear();
+  }
+  if (!report.ok()) return Fail(report.status());
+  if (json) {
+    PrintJson({{"path", *path},
+               {"ok", true},
+               {"files", report->files},
+               {"bytes", report->bytes},
+               {"contexts", report->contexts},
+               {"continuations", report->continuations}});
+  } else {
+    std::printf("%s: whole (%llu files, %s, %llu contexts, %llu continuations)\n", path->c_str(),
+                static_cast<unsigned long long>(report->files), MiB(report->bytes).c_str(),
+                static_cast<unsigned long long>(report->contexts),
+                static_cast<unsigned long long>(report->continuations));
+  }
+  return 0;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Builds, shows and checks corpus snapshots for strata-draft.", "strata-corpus");
+  app.require_subcommand(1);
+  bool json = false;
+  std::string dir;
+
+  BuildRequest request;
+  request.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 64u));
+  std::string orders = "1-6";
+  size_t memory = 1024;
+  CountOptions& count = request.builder.count;
+  CLI::App* build = app.add_subcommand(
+      "build", "Builds a snapshot from text, .jsonl, either also .gz, .xz, .zst, and folders");
+  build->add_option("--tokenizer", request.tokenizer_dir, "Folder with the model's tokenizer.json")
+      ->required();
+  build->add_option("--out", request.root, "Folder that holds the snapshots and CURRENT")
+      ->required();
+  build->add_option("--name", request.builder.name, "Name of the snapshot (default: the time)");
+  build->add_option("--field", request.read.field, "Member of a .jsonl line that holds its text")
+      ->capture_default_str();
+  build->add_flag("--skip-invalid-lines", request.read.skip_invalid_lines,
+                  "Leave out unfit .jsonl lines instead of failing");
+  build->add_option("--orders", orders, "Lengths of contexts, as 1-6 or 1,2,4")
+      ->capture_default_str();
+  build->add_option("--top", count.top, "Continuations of a context")->capture_default_str();
+  build->add_option("--depth", count.depth, "Tokens of a continuation")->capture_default_str();
+  build->add_option("--prune-count", count.prune_count, "Leave out contexts seen less often")
+      ->capture_default_str();
+  build->add_option("--memory", memory, "MiB for sorting; what does not fit goes to disk")
+      ->check(CLI::Range(size_t{1}, size_t{1} << 30))
+      ->capture_default_str();
+  build->add_option("--threads", request.threads, "Threads that tokenize")->capture_default_str();
+  build->add_flag("--json", json, "Print the result as JSON");
+  build->add_option("INPUT", request.inputs, "Files and folders")->required();
+
+  CLI::App* inspect = app.add_subcommand("inspect", "Shows what a snapshot says about itself");
+  inspect->add_flag("--json", json, "As JSON");
+  inspect->add_option("DIR", dir, "A snapshot, or a folder with CURRENT")->required();
+
+  CLI::App* verify = app.add_subcommand("verify", "Reads all of a snapshot and checks it");
+  verify->add_flag("--json", json, "As JSON");
+  verify->add_option("DIR", dir, "A snapshot, or a folder with CURRENT")->required();
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
+  if (*inspect) return Inspect(dir, json);
+  if (*verify) return Verify(dir, json);
+  auto parsed = ParseOrders(orders);
+  if (!parsed.ok()) return Fail(parsed.status());
+  count.orders = *std::move(parsed);
+  request.builder.memory_bytes = memory * kMiB;
+  return Build(request, json);
+}
+
+}  // namespace
+}  // namespace strata::draft
+
+int main(int argc, char** argv) {
+  try {
+    return strata::draft::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "strata-corpus: %s\n", error.what());
+    return 1;
+  }
+}

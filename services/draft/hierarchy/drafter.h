@@ -1,0 +1,87 @@
+#ifndef STRATA_SERVICES_DRAFT_HIERARCHY_DRAFTER_H_
+#define STRATA_SERVICES_DRAFT_HIERARCHY_DRAFTER_H_
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/base/draft_tree.h"
+
+namespace strata::draft {
+
+enum class Policy : uint8_t { kDefault = 0, kLocality = 1 };
+
+// The in-process form of strata.v1.SequenceRequest; see proto/strata/v1/draft.proto
+// for what each field means. Spans are borrowed for the call.
+struct SequenceUpdate {
+  uint64_t sequence_id = 0;
+  uint32_t epoch = 0;
+  uint32_t position = 0;
+  std::span<const TokenId> tokens;
+  uint32_t prompt_length = 0;
+  uint32_t node_budget = 0;
+  uint32_t max_depth = 0;
+  bool has_feedback = false;
+  std::span<const int32_t> accepted_nodes;
+  std::span<const TokenId> predicted_tokens;
+  bool close = false;
+  std::string tenant;
+  Policy policy = Policy::kDefault;
+};
+
+enum class SequenceStatus : uint8_t { kOk = 1, kUnknown = 2, kInvalid = 3, kExhausted = 4 };
+
+struct SequenceAnswer {
+  uint64_t sequence_id = 0;
+  uint32_t epoch = 0;
+  SequenceStatus status = SequenceStatus::kOk;
+  std::string message;
+  uint32_t position = 0;
+  DraftTree tree;
+};
+
+struct DrafterStats {
+  uint64_t live_sequences = 0;
+  uint64_t model_tier_bytes = 0;
+  uint64_t corpus_tokens = 0;
+  std::string snapshot;
+  // By TierKind, over all sessions so far: nodes of the trees that feedback judged, and those of
+  // them that verification accepted.
+  std::array<uint64_t, kTierKinds> judged_nodes{};
+  std::array<uint64_t, kTierKinds> accepted_nodes{};
+};
+
+// The hierarchy of tiers behind one call. Thread-safe: calls for different
+// sequences may run at once; calls for one sequence must not overlap.
+class Drafter {
+ public:
+  virtual ~Drafter() = default;
+  // A session is the name space of sequence ids (one verifier). Model id and vocabulary are
+  // its own. Returns a handle; FAILED_PRECONDITION if the fingerprint is not the corpus's,
+  // INVALID_ARGUMENT for an empty or over-long field.
+  virtual absl::Status OpenSession(const std::string& verifier_id, const std::string& model_id,
+                                   const std::string& tokenizer_fingerprint, int64_t vocab_size,
+                                   uint64_t* session) = 0;
+  // Frees every sequence of the session; the output of each still goes to the model tier.
+  virtual void CloseSession(uint64_t session) = 0;
+  // Applies the updates and fills answers[i] for updates[i] (resized to match). Never fails
+  // as a whole: each answer carries its own status. After `deadline` remaining
+  // trees are left as they are, possibly empty.
+  virtual void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
+                     std::vector<SequenceAnswer>& answers) = 0;
+  // Stateless: drafts for `context` without touching any tier's state.
+  virtual absl::Status DraftOnce(const std::string& model_id,
+                                 const std::string& tokenizer_fingerprint, int64_t vocab_size,
+                                 const std::string& tenant, std::span<const TokenId> context,
+                                 std::span<const TokenId> predicted, uint32_t node_budget,
+                                 uint32_t max_depth, Policy policy, DraftTree& tree) = 0;
+  virtual DrafterStats Stats() const = 0;
+};
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_HIERARCHY_DRAFTER_H_

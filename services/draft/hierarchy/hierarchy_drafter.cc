@@ -1,0 +1,554 @@
+#include "services/draft/hierarchy/hierarchy_drafter.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "services/draft/hierarchy/sequence.h"
+#include "services/draft/tiers/context_tier.h"
+#include "services/draft/tiers/predicted_tier.h"
+
+namespace strata::draft {
+namespace {
+
+// Bounds of draft.proto.
+constexpr size_t kMaxVerifierIdBytes = 128;
+constexpr size_t kMaxModelIdBytes = 256;
+constexpr size_t kMaxFingerprintBytes = 256;
+constexpr size_t kMaxTenantBytes = 128;
+
+absl::Status CheckLength(const char* what, const std::string& value, size_t min, size_t max) {
+  if (value.size() >= min && value.size() <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(what, " has ", value.size(), " bytes, must have ",
+                                                 min, " to ", max));
+}
+
+absl::Status CheckVocabulary(int64_t vocab_size) {
+  if (vocab_size >= 1 && vocab_size <= INT32_MAX) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("vocab_size is ", vocab_size, ", must be 1 to ", INT32_MAX));
+}
+
+absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int64_t vocab_size) {
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;
+    // Ids travel unsigned: shown as they were sent.
+    return absl::InvalidArgumentError(absl::StrCat(what, "[", i, "] is ",
+                                                   static_cast<uint32_t>(tokens[i]),
+                                                   ", must be below vocab_size ", vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckPolicy(Policy policy) {
+  if (policy == Policy::kDefault || policy == Policy::kLocality) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("policy ", static_cast<int>(policy), " is unknown to this service"));
+}
+
+absl::Status CheckLimits(const DrafterLimits& limits) {
+  if (limits.max_sessions >= 1 && limits.max_batch >= 1 && limits.max_sequences >= 1 &&
+      limits.max_live_tokens >= 1 && limits.max_sequence_tokens >= 1 &&
+      limits.max_predicted_tokens >= 1 && limits.max_nodes >= 1) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("every limit of the drafter must be at least 1");
+}
+
+// A place for one live sequence. It is retired once: closed, replaced or evicted.
+struct Slot {
+  absl::Mutex mutex;
+  // Null once retired.
+  std::unique_ptr<Sequence> sequence ABSL_GUARDED_BY(mutex);
+  // Share of the drafter's live_tokens_.
+  size_t reserved_tokens ABSL_GUARDED_BY(mutex) = 0;
+  // absl::ToUnixNanos of the last message about it.
+  std::atomic<int64_t> last_used = 0;
+};
+
+struct Session {
+  Session(std::string model, std::string fingerprint, int64_t vocabulary)
+      : model_id(std::move(model)),
+        tokenizer_fingerprint(std::move(fingerprint)),
+        vocab_size(vocabulary) {}
+
+  const std::string model_id;
+  const std::string tokenizer_fingerprint;
+  const int64_t vocab_size;
+  absl::Mutex mutex;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Slot>> slots ABSL_GUARDED_BY(mutex);
+  bool closed ABSL_GUARDED_BY(mutex) = false;
+};
+
+void Fail(SequenceAnswer& answer, SequenceStatus status, std::string message) {
+  answer.status = status;
+  answer.message = std::move(message);
+}
+
+// Lock order: none is held while another is taken, except a tier's own inside a slot's.
+class HierarchyDrafter final : public Drafter {
+ public:
+  explicit HierarchyDrafter(DrafterOptions options) : options_(std::move(options)) {}
+
+  absl::Status OpenSession(const std::string& verifier_id, const std::string& model_id,
+                           const std::string& tokenizer_fingerprint, int64_t vocab_size,
+                           uint64_t* session) override;
+  void CloseSession(uint64_t session) override;
+  void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
+             std::vector<SequenceAnswer>& answers) override;
+  absl::Status DraftOnce(const std::string& model_id, const std::string& tokenizer_fingerprint,
+                         int64_t vocab_size, const std::string& tenant,
+                         std::span<const TokenId> context, std::span<const TokenId> predicted,
+                         uint32_t node_budget, uint32_t max_depth, Policy policy,
+                         DraftTree& tree) override;
+  DrafterStats Stats() const override;
+
+ private:
+  absl::Status CheckModel(const std::string& model_id, const std::string& tokenizer_fingerprint,
+                          int64_t vocab_size) const;
+  absl::Status CheckUpdate(const SequenceUpdate& update, int64_t vocab_size) const;
+
+  // Applies one update and drafts; the answer's id, epoch and position are set already.
+  void Answer(Session& session, const SequenceUpdate& update, absl::Time deadline,
+              SequenceAnswer& answer);
+  // The update's slot, made anew for position 0. Null if the answer is complete.
+  std::shared_ptr<Slot> StartSequence(Session& session, const SequenceUpdate& update,
+                                      SequenceAnswer& answer);
+  std::shared_ptr<Slot> ContinueSequence(Session& session, const SequenceUpdate& update,
+                                         SequenceAnswer& answer);
+  bool ApplyFeedback(const SequenceUpdate& update, const Sequence& sequence,
+                     SequenceAnswer& answer);
+  // Needs the slot's lock for `sequence`.
+  void DraftFor(const Session& session, const SequenceUpdate& update, const Sequence& sequence,
+                DraftTree& tree) const;
+  void DraftFrom(const PredictedTier* predicted, const ContextTier& context, const ModelKey& key,
+                 const DraftLimits& limits, DraftTree& tree) const;
+
+  // Takes the slot out of the session if it is still there, and retires it.
+  void Remove(Session& session, uint64_t sequence_id, const std::shared_ptr<Slot>& slot,
+              bool teach_rest);
+  // Frees what the slot holds. With `teach_rest` its output goes to the model tier first.
+  void Retire(Slot& slot, bool teach_rest);
+  // Counts more sequences and tokens as live, evicting idle sequences if there is no room. False,
+  // with the answer's status set, if that does not help.
+  bool Reserve(size_t sequences, size_t tokens, SequenceAnswer& answer);
+  bool TryReserve(size_t sequences, size_t tokens);
+  void Release(size_t sequences, size_t tokens);
+  void EvictIdle();
+  std::vector<std::shared_ptr<Session>> Sessions() const;
+
+  const DrafterOptions options_;
+
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_session_ ABSL_GUARDED_BY(mutex_) = 1;
+
+  mutable absl::Mutex live_mutex_;
+  size_t live_sequences_ ABSL_GUARDED_BY(live_mutex_) = 0;
+  size_t live_tokens_ ABSL_GUARDED_BY(live_mutex_) = 0;
+
+  std::array<std::atomic<uint64_t>, kTierKinds> judged_nodes_{};
+  std::array<std::atomic<uint64_t>, kTierKinds> accepted_nodes_{};
+};
+
+absl::Status HierarchyDrafter::CheckModel(const std::string& model_id,
+                                          const std::string& tokenizer_fingerprint,
+                                          int64_t vocab_size) const {
+  absl::Status status = CheckLength("model_id", model_id, 1, kMaxModelIdBytes);
+  status.Update(
+      CheckLength("tokenizer_fingerprint", tokenizer_fingerprint, 1, kMaxFingerprintBytes));
+  status.Update(CheckVocabulary(vocab_size));
+  if (!status.ok()) return status;
+  if (!options_.tokenizer_fingerprint.empty() &&
+      tokenizer_fingerprint != options_.tokenizer_fingerprint) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("tokenizer fingerprint ", tokenizer_fingerprint, " is not that of this "
+                     "service's ", options_.corpus == nullptr ? "configuration" : "corpus", ", ",
+                     options_.tokenizer_fingerprint));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status HierarchyDrafter::OpenSession(const std::string& verifier_id,
+                                           const std::string& model_id,
+                                           const std::string& tokenizer_fingerprint,
+                                           int64_t vocab_size, uint64_t* session) {
+  absl::Status status = CheckLength("verifier_id", verifier_id, 1, kMaxVerifierIdBytes);
+  status.Update(CheckModel(model_id, tokenizer_fingerprint, vocab_size));
+  if (!status.ok()) return status;
+  auto opened = std::make_shared<Session>(model_id, tokenizer_fingerprint, vocab_size);
+  absl::MutexLock lock(&mutex_);
+  if (sessions_.size() >= options_.limits.max_sessions) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(sessions_.size(), " sessions are open, at most ",
+                     options_.limits.max_sessions, " are allowed"));
+  }
+  *session = next_session_++;
+  sessions_.emplace(*session, std::move(opened));
+  return absl::OkStatus();
+}
+
+void HierarchyDrafter::CloseSession(uint64_t session) {
+  std::shared_ptr<Session> closed;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto it = sessions_.find(session);
+    if (it == sessions_.end()) return;
+    closed = std::move(it->second);
+    sessions_.erase(it);
+  }
+  absl::flat_hash_map<uint64_t, std::shared_ptr<Slot>> slots;
+  {
+    absl::MutexLock lock(&closed->mutex);
+    closed->closed = true;
+    slots.swap(closed->slots);
+  }
+  for (const auto& [id, slot] : slots) Retire(*slot, /*teach_rest=*/true);
+}
+
+void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> updates,
+                             absl::Time deadline, std::vector<SequenceAnswer>& answers) {
+  answers.clear();
+  answers.resize(updates.size());
+  std::shared_ptr<Session> open;
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    const auto it = sessions_.find(session);
+    if (it != sessions_.end()) open = it->second;
+  }
+  for (size_t i = 0; i < updates.size(); ++i) {
+    SequenceAnswer& answer = answers[i];
+    answer.sequence_id = updates[i].sequence_id;
+    answer.epoch = updates[i].epoch;
+    answer.position = updates[i].position + static_cast<uint32_t>(updates[i].tokens.size());
+    if (open == nullptr) {
+      Fail(answer, SequenceStatus::kInvalid, "the session is not open");
+    } else if (updates.size() > options_.limits.max_batch) {
+      Fail(answer, SequenceStatus::kInvalid,
+           absl::StrCat("the batch has ", updates.size(), " sequences, at most ",
+                        options_.limits.max_batch, " are allowed"));
+    } else {
+      Answer(*open, updates[i], deadline, answer);
+    }
+  }
+}
+
+absl::Status HierarchyDrafter::CheckUpdate(const SequenceUpdate& update,
+                                           int64_t vocab_size) const {
+  absl::Status status = CheckPolicy(update.policy);
+  status.Update(CheckTokens("tokens", update.tokens, vocab_size));
+  if (!status.ok()) return status;
+  if (update.position > 0) {
+    if (update.predicted_tokens.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("predicted_tokens come with position 0 only, not with ", update.position));
+  }
+  if (update.tokens.empty() && !update.close) {
+    return absl::InvalidArgumentError("a sequence must start with at least one token");
+  }
+  if (update.prompt_length > update.tokens.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt_length is ", update.prompt_length,
+                                                   ", more than the ", update.tokens.size(),
+                                                   " tokens sent"));
+  }
+  if (update.predicted_tokens.size() > options_.limits.max_predicted_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there are ", update.predicted_tokens.size(),
+                     " predicted_tokens, at most ", options_.limits.max_predicted_tokens,
+                     " are allowed"));
+  }
+  status.Update(CheckTokens("predicted_tokens", update.predicted_tokens, vocab_size));
+  status.Update(CheckLength("tenant", update.tenant, 0, kMaxTenantBytes));
+  return status;
+}
+
+void HierarchyDrafter::Answer(Session& session, const SequenceUpdate& update, absl::Time deadline,
+                              SequenceAnswer& answer) {
+  if (absl::Status status = CheckUpdate(update, session.vocab_size); !status.ok()) {
+    return Fail(answer, SequenceStatus::kInvalid, std::string(status.message()));
+  }
+  const uint64_t length = uint64_t{update.position} + update.tokens.size();
+  if (length > options_.limits.max_sequence_tokens) {
+    return Fail(answer, SequenceStatus::kExhausted,
+                absl::StrCat("the sequence would have ", length, " tokens, at most ",
+                             options_.limits.max_sequence_tokens, " are allowed"));
+  }
+  const std::shared_ptr<Slot> slot = update.position == 0
+                                         ? StartSequence(session, update, answer)
+                                         : ContinueSequence(session, update, answer);
+  if (slot == nullptr) return;
+  if (update.close) return Remove(session, update.sequence_id, slot, /*teach_rest=*/true);
+  absl::MutexLock lock(&slot->mutex);
+  // Evicted since: what was applied is lost, and the next message finds out.
+  if (slot->sequence == nullptr) return;
+  if (update.node_budget > 0 && absl::Now() < deadline) {
+    DraftFor(session, update, *slot->sequence, answer.tree);
+  }
+  slot->sequence->set_last_tree(answer.tree);
+}
+
+std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
+                                                      const SequenceUpdate& update,
+                                                      SequenceAnswer& answer) {
+  std::shared_ptr<Slot> replaced;
+  {
+    absl::MutexLock lock(&session.mutex);
+    const auto it = session.slots.find(update.sequence_id);
+    if (it != session.slots.end()) {
+      replaced = std::move(it->second);
+      session.slots.erase(it);
+    }
+  }
+  // Its last tokens may be what the verifier rewound: not taught.
+  if (replaced != nullptr) Retire(*replaced, /*teach_rest=*/false);
+  if (update.tokens.empty()) return nullptr;
+
+  const size_t tokens = update.tokens.size() + update.predicted_tokens.size();
+  if (!Reserve(1, tokens, answer)) return nullptr;
+  auto slot = std::make_shared<Slot>();
+  slot->last_used = absl::GetCurrentTimeNanos();
+  {
+    absl::MutexLock lock(&slot->mutex);
+    slot->reserved_tokens = tokens;
+    slot->sequence = std::make_unique<Sequence>(
+        update.epoch, ModelKey{session.model_id, session.tokenizer_fingerprint, update.tenant},
+        update.prompt_length, update.predicted_tokens, options_.model_store.get());
+    slot->sequence->Append(update.tokens);
+  }
+  bool added = false;
+  {
+    absl::MutexLock lock(&session.mutex);
+    // A call for the same sequence that overlaps breaks the contract; it loses.
+    if (!session.closed) added = session.slots.emplace(update.sequence_id, slot).second;
+  }
+  if (added) return slot;
+  Retire(*slot, /*teach_rest=*/false);
+  Fail(answer, SequenceStatus::kUnknown, "");
+  return nullptr;
+}
+
+std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
+                                                         const SequenceUpdate& update,
+                                                         SequenceAnswer& answer) {
+  std::shared_ptr<Slot> slot;
+  {
+    absl::MutexLock lock(&session.mutex);
+    const auto it = session.slots.find(update.sequence_id);
+    if (it != session.slots.end()) slot = it->second;
+  }
+  if (slot == nullptr) {
+    Fail(answer, SequenceStatus::kUnknown, "");
+    return nullptr;
+  }
+  // First, so that making room does not evict the sequence that the room is for.
+  slot->last_used = absl::GetCurrentTimeNanos();
+  if (!Reserve(0, update.tokens.size(), answer)) return nullptr;
+  bool other_epoch = false;
+  {
+    absl::MutexLock lock(&slot->mutex);
+    Sequence* sequence = slot->sequence.get();
+    if (sequence != nullptr && sequence->epoch() == update.epoch &&
+        sequence->tokens().size() == update.position) {
+      if (ApplyFeedback(update, *sequence, answer)) {
+        slot->reserved_tokens += update.tokens.size();
+        sequence->Append(update.tokens);
+        return slot;
+      }
+    } else {
+      Fail(answer, SequenceStatus::kUnknown, "");
+      other_epoch = sequence != nullptr && sequence->epoch() != update.epoch;
+    }
+  }
+  Release(0, update.tokens.size());
+  if (other_epoch) Remove(session, update.sequence_id, slot, /*teach_rest=*/false);
+  return nullptr;
+}
+
+bool HierarchyDrafter::ApplyFeedback(const SequenceUpdate& update, const Sequence& sequence,
+                                     SequenceAnswer& answer) {
+  if (!update.has_feedback) return true;
+  std::vector<TierKind> accepted;
+  if (!sequence.AcceptedTiers(update.accepted_nodes, accepted)) {
+    Fail(answer, SequenceStatus::kInvalid,
+         "accepted_nodes are not a path from the root of the last tree sent for this sequence");
+    return false;
+  }
+  for (const TierKind tier : sequence.last_tiers()) ++judged_nodes_[static_cast<size_t>(tier)];
+  for (const TierKind tier : accepted) ++accepted_nodes_[static_cast<size_t>(tier)];
+  return true;
+}
+
+void HierarchyDrafter::DraftFor(const Session& session, const SequenceUpdate& update,
+                                const Sequence& sequence, DraftTree& tree) const {
+  DraftLimits limits;
+  limits.node_budget = std::min(update.node_budget, options_.limits.max_nodes);
+  limits.max_depth = update.max_depth;
+  limits.vocab_size = session.vocab_size;
+  DraftFrom(sequence.predicted(), sequence.context(), sequence.model_key(), limits, tree);
+}
+
+void HierarchyDrafter::DraftFrom(const PredictedTier* predicted, const ContextTier& context,
+                                 const ModelKey& key, const DraftLimits& limits,
+                                 DraftTree& tree) const {
+  const std::shared_ptr<const Tier> model =
+      options_.model_store == nullptr ? nullptr : options_.model_store->Find(key);
+  // Falling locality.
+  const std::array<const Tier*, 4> tiers = {predicted, &context, model.get(),
+                                            options_.corpus.get()};
+  DraftByLocality(options_.locality, tiers, context.tokens(), limits, tree);
+}
+
+absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
+                                         const std::string& tokenizer_fingerprint,
+                                         int64_t vocab_size, const std::string& tenant,
+                                         std::span<const TokenId> context,
+                                         std::span<const TokenId> predicted, uint32_t node_budget,
+                                         uint32_t max_depth, Policy policy, DraftTree& tree) {
+  tree.Clear();
+  absl::Status status = CheckModel(model_id, tokenizer_fingerprint, vocab_size);
+  status.Update(CheckPolicy(policy));
+  status.Update(CheckLength("tenant", tenant, 0, kMaxTenantBytes));
+  if (!status.ok()) return status;
+  if (context.empty()) return absl::InvalidArgumentError("there are no tokens to draft after");
+  if (context.size() > options_.limits.max_sequence_tokens ||
+      predicted.size() > options_.limits.max_predicted_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "there are ", context.size(), " tokens and ", predicted.size(), " predicted_tokens, at most ",
+        options_.limits.max_sequence_tokens, " and ", options_.limits.max_predicted_tokens,
+        " are allowed"));
+  }
+  status.Update(CheckTokens("tokens", context, vocab_size));
+  status.Update(CheckTokens("predicted_tokens", predicted, vocab_size));
+  if (!status.ok()) return status;
+
+  ContextTier context_tier;
+  context_tier.Append(context);
+  // Where the output begins is not known here, so the predicted text is matched, never started.
+  const PredictedTier predicted_tier(/*prompt_length=*/SIZE_MAX, predicted);
+  DraftLimits limits;
+  limits.node_budget = std::min(node_budget, options_.limits.max_nodes);
+  limits.max_depth = max_depth;
+  limits.vocab_size = vocab_size;
+  DraftFrom(&predicted_tier, context_tier, {model_id, tokenizer_fingerprint, tenant}, limits, tree);
+  return absl::OkStatus();
+}
+
+void HierarchyDrafter::Remove(Session& session, uint64_t sequence_id,
+                              const std::shared_ptr<Slot>& slot, bool teach_rest) {
+  {
+    absl::MutexLock lock(&session.mutex);
+    const auto it = session.slots.find(sequence_id);
+    if (it != session.slots.end() && it->second == slot) session.slots.erase(it);
+  }
+  Retire(*slot, teach_rest);
+}
+
+void HierarchyDrafter::Retire(Slot& slot, bool teach_rest) {
+  std::unique_ptr<Sequence> sequence;
+  size_t tokens = 0;
+  {
+    absl::MutexLock lock(&slot.mutex);
+    sequence = std::move(slot.sequence);
+    tokens = std::exchange(slot.reserved_tokens, 0);
+  }
+  if (sequence == nullptr) return;
+  if (teach_rest) sequence->Finish();
+  sequence.reset();
+  Release(1, tokens);
+}
+
+bool HierarchyDrafter::TryReserve(size_t sequences, size_t tokens) {
+  absl::MutexLock lock(&live_mutex_);
+  if (live_sequences_ + sequences > options_.limits.max_sequences ||
+      live_tokens_ + tokens > options_.limits.max_live_tokens) {
+    return false;
+  }
+  live_sequences_ += sequences;
+  live_tokens_ += tokens;
+  return true;
+}
+
+bool HierarchyDrafter::Reserve(size_t sequences, size_t tokens, SequenceAnswer& answer) {
+  if (TryReserve(sequences, tokens)) return true;
+  EvictIdle();
+  if (TryReserve(sequences, tokens)) return true;
+  absl::MutexLock lock(&live_mutex_);
+  Fail(answer, SequenceStatus::kExhausted,
+       absl::StrCat("the service holds ", live_sequences_, " sequences of ", live_tokens_,
+                    " tokens in all, at most ", options_.limits.max_sequences, " of ",
+                    options_.limits.max_live_tokens, " are allowed; ", tokens, " more do not fit"));
+  return false;
+}
+
+void HierarchyDrafter::Release(size_t sequences, size_t tokens) {
+  absl::MutexLock lock(&live_mutex_);
+  live_sequences_ -= sequences;
+  live_tokens_ -= tokens;
+}
+
+std::vector<std::shared_ptr<Session>> HierarchyDrafter::Sessions() const {
+  absl::ReaderMutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<Session>> sessions;
+  sessions.reserve(sessions_.size());
+  for (const auto& [id, session] : sessions_) sessions.push_back(session);
+  return sessions;
+}
+
+void HierarchyDrafter::EvictIdle() {
+  const int64_t newest_idle =
+      absl::ToUnixNanos(absl::Now() - options_.limits.idle_before_eviction);
+  std::vector<std::shared_ptr<Slot>> idle;
+  for (const auto& session : Sessions()) {
+    absl::MutexLock lock(&session->mutex);
+    absl::erase_if(session->slots, [&](const auto& entry) {
+      if (entry.second->last_used > newest_idle) return false;
+      idle.push_back(entry.second);
+      return true;
+    });
+  }
+  for (const auto& slot : idle) Retire(*slot, /*teach_rest=*/true);
+}
+
+DrafterStats HierarchyDrafter::Stats() const {
+  DrafterStats stats;
+  {
+    absl::MutexLock lock(&live_mutex_);
+    stats.live_sequences = live_sequences_;
+  }
+  stats.model_tier_bytes = options_.model_store == nullptr ? 0 : options_.model_store->bytes();
+  stats.corpus_tokens = options_.corpus_tokens;
+  stats.snapshot = options_.corpus_snapshot;
+  for (int i = 0; i < kTierKinds; ++i) {
+    stats.judged_nodes[i] = judged_nodes_[i];
+    stats.accepted_nodes[i] = accepted_nodes_[i];
+  }
+  return stats;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Drafter>> NewDrafter(DrafterOptions options) {
+  absl::Status status = ValidateLocalityOptions(options.locality);
+  status.Update(CheckLimits(options.limits));
+  if (!status.ok()) return status;
+  if (options.corpus != nullptr && options.tokenizer_fingerprint.empty()) {
+    return absl::InvalidArgumentError("a corpus needs the fingerprint of its tokenizer");
+  }
+  if (options.limits.max_sequence_tokens > NgramIndex::kMaxTokens ||
+      options.limits.max_predicted_tokens > NgramIndex::kMaxTokens) {
+    return absl::InvalidArgumentError(absl::StrCat("sequences of more than ",
+                                                   NgramIndex::kMaxTokens,
+                                                   " tokens are not possible"));
+  }
+  return std::make_unique<HierarchyDrafter>(std::move(options));
+}
+
+}  // namespace strata::draft

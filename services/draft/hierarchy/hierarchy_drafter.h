@@ -1,0 +1,55 @@
+#ifndef STRATA_SERVICES_DRAFT_HIERARCHY_HIERARCHY_DRAFTER_H_
+#define STRATA_SERVICES_DRAFT_HIERARCHY_HIERARCHY_DRAFTER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "services/draft/hierarchy/drafter.h"
+#include "services/draft/hierarchy/locality_policy.h"
+#include "services/draft/tiers/model_store.h"
+#include "services/draft/tiers/tier.h"
+
+namespace strata::draft {
+
+// All must be at least 1 except idle_before_eviction.
+struct DrafterLimits {
+  size_t max_sessions = 1024;
+  size_t max_batch = 1024;
+  // Live sequences of all sessions, and the tokens they hold together (predicted ones included).
+  // A token takes up to about 200 bytes.
+  size_t max_sequences = 4096;
+  size_t max_live_tokens = size_t{8} << 20;
+  // Tokens of one sequence; of one predicted text.
+  size_t max_sequence_tokens = 131072;
+  size_t max_predicted_tokens = 131072;
+  // A larger node_budget or max_depth in a request is not an error: the tree is just smaller.
+  uint32_t max_nodes = 256;
+  // At a limit, a sequence that was not touched for this long gives way; its verifier
+  // then gets UNKNOWN and may send it again.
+  absl::Duration idle_before_eviction = absl::Seconds(60);
+};
+
+struct DrafterOptions {
+  // The corpus, thread-safe; null: none.
+  std::shared_ptr<const Tier> corpus;
+  std::string corpus_snapshot;
+  uint64_t corpus_tokens = 0;
+  // Tokenizer that sessions must have, usually the corpus's. Required with a corpus; empty without
+  // one allows any.
+  std::string tokenizer_fingerprint;
+  // Null: no model tier. Shared, because whoever made it saves it.
+  std::shared_ptr<ModelStore> model_store;
+  LocalityOptions locality;
+  DrafterLimits limits;
+};
+
+// INVALID_ARGUMENT names the option that is out of range.
+absl::StatusOr<std::unique_ptr<Drafter>> NewDrafter(DrafterOptions options);
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_HIERARCHY_HIERARCHY_DRAFTER_H_

@@ -1,0 +1,167 @@
+#include "services/draft/server/draft_service.h"
+
+#include <google/protobuf/util/message_differencer.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/rpc/status.h"
+#include "services/draft/server/wire.h"
+
+namespace strata::draft {
+namespace {
+
+// Place of the method in the service, as declared in draft.proto.
+constexpr int kDraftStreamIndex = 0;
+// Bound of DraftRequest.sequences.
+constexpr int kMaxSequences = 1024;
+
+absl::Time DeadlineOf(const v1::DraftRequest& request, absl::Time received) {
+  if (request.deadline_us() == 0) return absl::InfiniteFuture();
+  return received + absl::Microseconds(request.deadline_us());
+}
+
+// One session of the drafter, closed with the object.
+class OpenSession {
+ public:
+  explicit OpenSession(Drafter* drafter) : drafter_(drafter) {}
+  ~OpenSession() {
+    if (open_) drafter_->CloseSession(id_);
+  }
+  OpenSession(const OpenSession&) = delete;
+  OpenSession& operator=(const OpenSession&) = delete;
+
+  // Checks the message's handshake: opens the session with the first, compares later ones.
+  absl::Status Handshake(const v1::DraftRequest& request) {
+    if (open_) {
+      if (!request.has_handshake() || google::protobuf::util::MessageDifferencer::Equals(
+                                          request.handshake(), handshake_)) {
+        return absl::OkStatus();
+      }
+      return absl::InvalidArgumentError(
+          "the handshake differs from that of the stream's first message; open a new stream");
+    }
+    if (!request.has_handshake()) {
+      return absl::InvalidArgumentError("the first message of a stream must have a handshake");
+    }
+    handshake_ = request.handshake();
+    const absl::Status status =
+        drafter_->OpenSession(handshake_.verifier_id(), handshake_.model_id(),
+                              handshake_.tokenizer_fingerprint(), handshake_.vocab_size(), &id_);
+    open_ = status.ok();
+    return status;
+  }
+
+  uint64_t id() const { return id_; }
+
+ private:
+  Drafter* const drafter_;
+  v1::Handshake handshake_;
+  bool open_ = false;
+  uint64_t id_ = 0;
+};
+
+absl::Status CheckBatch(const v1::DraftRequest& request) {
+  if (request.sequences_size() <= kMaxSequences) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the batch has ", request.sequences_size(),
+                                                 " sequences, at most ", kMaxSequences,
+                                                 " are allowed"));
+}
+
+}  // namespace
+
+DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint,
+                           std::string version)
+    : drafter_(drafter),
+      tokenizer_fingerprint_(std::move(tokenizer_fingerprint)),
+      version_(std::move(version)) {
+  using Handler = grpc::internal::BidiStreamingHandler<DraftService, grpc::ByteBuffer,
+                                                       v1::DraftResponse>;
+  // The way of gRPC's own generated code to put another handler in the place of a method's.
+  MarkMethodStreamed(kDraftStreamIndex,
+                     new Handler([](DraftService* self, grpc::ServerContext* context,
+                                    auto* stream) { return self->ServeStream(context, stream); },
+                                 this));
+}
+
+grpc::Status DraftService::ServeStream(
+    grpc::ServerContext* context,
+    grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream) {
+  StreamRegistry::Stream registered(&streams_, context);
+  OpenSession session(drafter_);
+  grpc::ByteBuffer bytes;
+  v1::DraftRequest request;
+  v1::DraftResponse response;
+  std::vector<SequenceUpdate> updates;
+  std::vector<SequenceAnswer> answers;
+  while (stream->Read(&bytes)) {
+    const absl::Time received = absl::Now();
+    if (!grpc::SerializationTraits<v1::DraftRequest>::Deserialize(&bytes, &request).ok()) {
+      return grpc::Status(grpc::INVALID_ARGUMENT,
+                          "a message of the stream is not a strata.v1.DraftRequest");
+    }
+    // A message that came in before the drain is answered all the same.
+    registered.SetBusy(true);
+    absl::Status status = session.Handshake(request);
+    status.Update(CheckBatch(request));
+    if (!status.ok()) return rpc::ToGrpcStatus(status);
+
+    updates.clear();
+    for (const v1::SequenceRequest& sequence : request.sequences()) {
+      updates.push_back(UpdateOf(sequence));
+    }
+    drafter_->Draft(session.id(), updates, DeadlineOf(request, received), answers);
+
+    response.Clear();
+    response.set_step(request.step());
+    for (const SequenceAnswer& answer : answers) ToProto(answer, *response.add_answers());
+    const int64_t elapsed = absl::ToInt64Microseconds(absl::Now() - received);
+    response.set_service_time_us(
+        static_cast<uint32_t>(std::clamp<int64_t>(elapsed, 0, UINT32_MAX)));
+    if (!stream->Write(response)) break;
+    if (!registered.SetBusy(false)) {
+      return grpc::Status(grpc::UNAVAILABLE, "the draft service shuts down");
+    }
+  }
+  // Read fails at the client's half-close, but also when the stream broke; the status then reaches
+  // nobody, or gRPC has sent its own.
+  return grpc::Status::OK;
+}
+
+grpc::Status DraftService::DraftOnce(grpc::ServerContext* context,
+                                     const v1::DraftOnceRequest* request,
+                                     v1::DraftOnceResponse* response) {
+  if (!request->has_handshake()) {
+    return grpc::Status(grpc::INVALID_ARGUMENT, "the request must have a handshake");
+  }
+  const v1::Handshake& handshake = request->handshake();
+  DraftTree tree;
+  const absl::Status status = drafter_->DraftOnce(
+      handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),
+      request->tenant(), TokensOf(request->tokens()), TokensOf(request->predicted_tokens()),
+      request->node_budget(), request->max_depth(), PolicyOf(request->policy()), tree);
+  if (!status.ok()) return rpc::ToGrpcStatus(status);
+  ToProto(tree, *response->mutable_tree());
+  return grpc::Status::OK;
+}
+
+grpc::Status DraftService::GetDraftInfo(grpc::ServerContext* context,
+                                        const v1::GetDraftInfoRequest* request,
+                                        v1::GetDraftInfoResponse* response) {
+  const DrafterStats stats = drafter_->Stats();
+  response->set_tokenizer_fingerprint(tokenizer_fingerprint_);
+  response->set_snapshot(stats.snapshot);
+  response->set_corpus_tokens(stats.corpus_tokens);
+  response->set_live_sequences(stats.live_sequences);
+  response->set_model_tier_bytes(stats.model_tier_bytes);
+  response->set_version(version_);
+  return grpc::Status::OK;
+}
+
+}  // namespace strata::draft

@@ -1,0 +1,48 @@
+#ifndef STRATA_SERVICES_DRAFT_SERVER_DRAFT_SERVICE_H_
+#define STRATA_SERVICES_DRAFT_SERVER_DRAFT_SERVICE_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <string>
+
+#include "services/draft/hierarchy/drafter.h"
+#include "services/draft/server/stream_registry.h"
+#include "strata/v1/draft.grpc.pb.h"
+
+namespace strata::draft {
+
+// The RPC shell of a Drafter: statuses, handshakes and conversion, no drafting. Each stream is one
+// session of the drafter and holds one server thread. Thread-safe.
+class DraftService final : public v1::DraftService::Service {
+ public:
+  // `drafter` is borrowed. `tokenizer_fingerprint` is the corpus's (empty without one) and
+  // `version` the binary's: what GetDraftInfo tells.
+  DraftService(Drafter* drafter, std::string tokenizer_fingerprint, std::string version);
+
+  grpc::Status DraftOnce(grpc::ServerContext* context, const v1::DraftOnceRequest* request,
+                         v1::DraftOnceResponse* response) override;
+  grpc::Status GetDraftInfo(grpc::ServerContext* context, const v1::GetDraftInfoRequest* request,
+                            v1::GetDraftInfoResponse* response) override;
+
+  // Ends the streams, so that the server can shut down: with UNAVAILABLE after a message that is
+  // being answered, else with CANCELLED. Verifiers open a new one elsewhere.
+  void Drain() { streams_.Drain(); }
+
+ private:
+  // DraftStream. Takes messages as bytes: with parsed ones, Read() tells a message that cannot be
+  // parsed from the end of the stream by nothing, and the call would end with OK.
+  grpc::Status ServeStream(grpc::ServerContext* context,
+                           grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream);
+
+  Drafter* const drafter_;
+  const std::string tokenizer_fingerprint_;
+  const std::string version_;
+  StreamRegistry streams_;
+};
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_SERVER_DRAFT_SERVICE_H_

@@ -1,0 +1,36 @@
+#ifndef STRATA_SERVICES_DRAFT_SERVER_FLAGS_H_
+#define STRATA_SERVICES_DRAFT_SERVER_FLAGS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/rpc/server.h"
+#include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/tiers/model_store.h"
+
+namespace strata::draft {
+
+// What the command line says; see flags.cc for the help texts.
+struct Flags {
+  rpc::ServerOptions server;
+  std::string port_file;
+  std::string corpus;
+  size_t block_cache_mb = 256;
+  std::string tokenizer_fingerprint;
+  ModelStoreOptions model_store;
+  double save_interval_s = 300;
+  LocalityOptions locality;
+  DrafterLimits limits;
+  double drain_s = 5;
+  std::string log_level = "info";
+};
+
+// Parses the command line. Returns nothing after having printed help, version or what is wrong;
+// *exit_code is then what main() is to return.
+std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code);
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_SERVER_FLAGS_H_

@@ -1,0 +1,136 @@
+// strata-draft: the draft service. See --help and services/draft/README.md.
+//
+// Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
+// with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/rpc/server.h"
+#include "common/rpc/shutdown_signal.h"
+#include "services/draft/corpus/corpus_tier.h"
+#include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/server/draft_service.h"
+#include "services/draft/server/flags.h"
+#include "services/draft/tiers/periodic_saver.h"
+#include "services/draft/tiers/atomic_file.h"
+#include "services/draft/tiers/model_store.h"
+
+namespace strata::draft {
+namespace {
+
+absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options) {
+  options.tokenizer_fingerprint = flags.tokenizer_fingerprint;
+  if (flags.corpus.empty()) {
+    spdlog::warn("there is no corpus (--corpus): drafting from contexts and model output alone");
+    return absl::OkStatus();
+  }
+  auto corpus = CorpusTier::Open(flags.corpus, flags.block_cache_mb << 20);
+  if (!corpus.ok()) return corpus.status();
+  const std::string& fingerprint = (*corpus)->tokenizer_fingerprint();
+  if (!flags.tokenizer_fingerprint.empty() && flags.tokenizer_fingerprint != fingerprint) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--tokenizer-fingerprint is ", flags.tokenizer_fingerprint,
+                     ", but the corpus was made with ", fingerprint));
+  }
+  options.tokenizer_fingerprint = fingerprint;
+  options.corpus_snapshot = (*corpus)->snapshot_name();
+  options.corpus_tokens = (*corpus)->token_count();
+  spdlog::info("corpus snapshot {}: {} tokens, tokenizer {}", options.corpus_snapshot,
+               options.corpus_tokens, fingerprint);
+  options.corpus = *std::move(corpus);
+  return absl::OkStatus();
+}
+
+absl::Status Announce(const Flags& flags, const std::string& address) {
+  if (!flags.port_file.empty()) {
+    absl::Status status = WriteFileAtomically(flags.port_file, address + "\n");
+    if (!status.ok()) return status;
+  }
+  std::printf("listening on %s\n", address.c_str());
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+void LogFeedback(const DrafterStats& stats) {
+  for (int i = 1; i < kTierKinds; ++i) {
+    if (stats.judged_nodes[i] == 0) continue;
+    spdlog::info("{}: {} of {} verified nodes were right", TierName(static_cast<TierKind>(i)),
+                 stats.accepted_nodes[i], stats.judged_nodes[i]);
+  }
+}
+
+absl::Status Serve(const Flags& flags) {
+  if (absl::Status status = rpc::BlockShutdownSignals(); !status.ok()) return status;
+  DrafterOptions options;
+  options.locality = flags.locality;
+  options.limits = flags.limits;
+  if (absl::Status status = OpenCorpus(flags, options); !status.ok()) return status;
+
+  std::vector<std::string> warnings;
+  auto store = ModelStore::Open(flags.model_store, &warnings);
+  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
+  if (!store.ok()) return store.status();
+  options.model_store = *std::move(store);
+  const std::shared_ptr<ModelStore> model_store = options.model_store;
+  const std::string fingerprint = options.corpus == nullptr ? "" : options.tokenizer_fingerprint;
+
+  auto drafter = NewDrafter(std::move(options));
+  if (!drafter.ok()) return drafter.status();
+  // Before the service, so that the last save comes after every stream's output was learned.
+  const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s));
+  DraftService service(drafter->get(), fingerprint, STRATA_VERSION);
+  const std::array<grpc::Service*, 1> services = {&service};
+  auto server = rpc::Server::Start(flags.server, services);
+  if (!server.ok()) return server.status();
+  if (absl::Status status = Announce(flags, (*server)->address()); !status.ok()) return status;
+
+  const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
+  spdlog::info("signal {}: draining", signal_number);
+  (*server)->SetServing(false);
+  service.Drain();
+  (*server)->Shutdown(absl::Seconds(flags.drain_s));
+  LogFeedback((*drafter)->Stats());
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  int exit_code = 0;
+  const std::optional<Flags> flags = ParseFlags(argc, argv, &exit_code);
+  if (!flags.has_value()) return exit_code;
+  spdlog::set_default_logger(spdlog::stderr_color_mt("strata-draft"));
+  spdlog::set_level(spdlog::level::from_str(flags->log_level));
+  const absl::Status status = Serve(*flags);
+  if (!status.ok()) {
+    spdlog::critical("{}", std::string(status.message()));
+    return 1;
+  }
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace strata::draft
+
+int main(int argc, char** argv) {
+  // Only out-of-memory and the like get here.
+  try {
+    return strata::draft::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "strata-draft: %s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,79 @@
+#include "services/draft/server/wire.h"
+
+#include <cstddef>
+
+namespace strata::draft {
+
+// Tiers and statuses are cast from one enum to the other.
+static_assert(v1::TIER_PREDICTED == static_cast<int>(TierKind::kPredicted));
+static_assert(v1::TIER_CONTEXT == static_cast<int>(TierKind::kContext));
+static_assert(v1::TIER_MODEL == static_cast<int>(TierKind::kModel));
+static_assert(v1::TIER_CORPUS == static_cast<int>(TierKind::kCorpus));
+static_assert(v1::SEQUENCE_STATUS_OK == static_cast<int>(SequenceStatus::kOk));
+static_assert(v1::SEQUENCE_STATUS_UNKNOWN == static_cast<int>(SequenceStatus::kUnknown));
+static_assert(v1::SEQUENCE_STATUS_INVALID == static_cast<int>(SequenceStatus::kInvalid));
+static_assert(v1::SEQUENCE_STATUS_EXHAUSTED == static_cast<int>(SequenceStatus::kExhausted));
+
+namespace {
+
+// An unsigned type may be read through its signed counterpart, so no copy is needed.
+std::span<const int32_t> SignedView(const google::protobuf::RepeatedField<uint32_t>& field) {
+  return {reinterpret_cast<const int32_t*>(field.data()), static_cast<size_t>(field.size())};
+}
+
+// A number that no Policy has, for enum values of a newer protocol.
+constexpr auto kUnknownPolicy = static_cast<Policy>(255);
+
+}  // namespace
+
+std::span<const TokenId> TokensOf(const google::protobuf::RepeatedField<uint32_t>& field) {
+  return SignedView(field);
+}
+
+Policy PolicyOf(v1::Policy policy) {
+  switch (policy) {
+    case v1::POLICY_UNSPECIFIED:
+      return Policy::kDefault;
+    case v1::POLICY_LOCALITY:
+      return Policy::kLocality;
+    default:
+      return kUnknownPolicy;
+  }
+}
+
+SequenceUpdate UpdateOf(const v1::SequenceRequest& request) {
+  SequenceUpdate update;
+  update.sequence_id = request.sequence_id();
+  update.epoch = request.epoch();
+  update.position = request.position();
+  update.tokens = TokensOf(request.tokens());
+  update.prompt_length = request.prompt_length();
+  update.node_budget = request.node_budget();
+  update.max_depth = request.max_depth();
+  update.has_feedback = request.has_feedback();
+  update.accepted_nodes = SignedView(request.accepted_nodes());
+  update.predicted_tokens = TokensOf(request.predicted_tokens());
+  update.close = request.close();
+  update.tenant = request.tenant();
+  update.policy = PolicyOf(request.policy());
+  return update;
+}
+
+void ToProto(const DraftTree& tree, v1::DraftTree& proto) {
+  proto.mutable_tokens()->Assign(tree.tokens.begin(), tree.tokens.end());
+  proto.mutable_parents()->Assign(tree.parents.begin(), tree.parents.end());
+  proto.mutable_confidences()->Assign(tree.confidences.begin(), tree.confidences.end());
+  proto.mutable_tiers()->Clear();
+  for (const TierKind tier : tree.tiers) proto.add_tiers(static_cast<v1::Tier>(tier));
+}
+
+void ToProto(const SequenceAnswer& answer, v1::SequenceAnswer& proto) {
+  proto.set_sequence_id(answer.sequence_id);
+  proto.set_epoch(answer.epoch);
+  proto.set_status(static_cast<v1::SequenceStatus>(answer.status));
+  proto.set_message(answer.message);
+  proto.set_position(answer.position);
+  ToProto(answer.tree, *proto.mutable_tree());
+}
+
+}  // namespace strata::draft

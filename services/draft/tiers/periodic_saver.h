@@ -1,0 +1,35 @@
+#ifndef STRATA_SERVICES_DRAFT_TIERS_PERIODIC_SAVER_H_
+#define STRATA_SERVICES_DRAFT_TIERS_PERIODIC_SAVER_H_
+
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "services/draft/tiers/model_store.h"
+
+namespace strata::draft {
+
+// Saves a model store every `interval` on a thread of its own, and once more when destroyed.
+// Errors are logged; the next save tries again.
+class PeriodicSaver {
+ public:
+  // `store` is borrowed.
+  PeriodicSaver(ModelStore* store, absl::Duration interval);
+  ~PeriodicSaver();
+  PeriodicSaver(const PeriodicSaver&) = delete;
+  PeriodicSaver& operator=(const PeriodicSaver&) = delete;
+
+ private:
+  void Run();
+
+  ModelStore* const store_;
+  const absl::Duration interval_;
+  absl::Mutex mutex_;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_TIERS_PERIODIC_SAVER_H_

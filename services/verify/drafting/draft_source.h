@@ -1,0 +1,58 @@
+#ifndef STRATA_SERVICES_VERIFY_DRAFTING_DRAFT_SOURCE_H_
+#define STRATA_SERVICES_VERIFY_DRAFTING_DRAFT_SOURCE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/base/draft_tree.h"
+#include "services/draft/hierarchy/drafter.h"
+
+namespace strata::verify {
+
+// What the scheduler tells a draft source about one live sequence. The spans are
+// borrowed for the call; the source keeps what it needs.
+struct DraftQuery {
+  uint64_t sequence_id = 0;
+  // The whole sequence: prompt, then output so far.
+  std::span<const TokenId> tokens;
+  uint32_t prompt_length = 0;
+  uint32_t node_budget = 0;
+  // The verdict on the tree returned last for this sequence (indices in it).
+  bool has_feedback = false;
+  std::span<const int32_t> accepted_nodes;
+  std::span<const TokenId> predicted_tokens;
+  std::string tenant;
+  draft::Policy policy = draft::Policy::kDefault;
+};
+
+struct DraftReply {
+  DraftTree tree;
+  // True if no answer came in time (the tree is then empty or from the fallback).
+  bool missed = false;
+};
+
+// Where drafts come from. Never fails: whatever happens, a query is answered with
+// a valid tree (by ValidateDraftTree) or an empty one, soon after the deadline at
+// the latest. Called from the scheduler's thread alone, except available().
+class DraftSource {
+ public:
+  virtual ~DraftSource() = default;
+  // "embedded", "remote" or "off".
+  virtual const char* mode() const = 0;
+  // Whether full drafts (not the fallback's) are to be expected now. Thread-safe.
+  virtual bool available() const = 0;
+  // replies[i] answers queries[i].
+  virtual void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) = 0;
+  // The sequence ended; `tokens` is all of it. Forgets it, teaches the model tier.
+  virtual void Close(uint64_t sequence_id, std::span<const TokenId> tokens) = 0;
+};
+
+// Drafts nothing.
+std::unique_ptr<DraftSource> NewNoDraftSource();
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_DRAFTING_DRAFT_SOURCE_H_

@@ -1,0 +1,90 @@
+#include "services/verify/drafting/draft_stream_call.h"
+
+#include <utility>
+
+namespace strata::verify {
+
+std::shared_ptr<DraftStreamCall> DraftStreamCall::Start(v1::DraftService::Stub& stub) {
+  std::shared_ptr<DraftStreamCall> call(new DraftStreamCall());
+  {
+    absl::MutexLock lock(&call->mutex_);
+    call->self_ = call;
+  }
+  stub.async()->DraftStream(&call->context_, call.get());
+  // Writes start outside of reactions; the hold keeps OnDone away from them until
+  // the last read has failed.
+  call->AddHold();
+  call->StartRead(&call->incoming_);
+  call->StartCall();
+  return call;
+}
+
+bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !writing_ || ended_; };
+  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  if (ended_ || writing_) return false;
+  awaited_step_ = request.step();
+  answered_ = false;
+  outgoing_.Swap(&request);
+  writing_ = true;
+  StartWrite(&outgoing_);
+  return true;
+}
+
+bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response) {
+  absl::MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return answered_ || ended_; };
+  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  if (!answered_) return false;
+  answered_ = false;
+  response.Swap(&answer_);
+  return true;
+}
+
+bool DraftStreamCall::ended() const {
+  absl::MutexLock lock(&mutex_);
+  return ended_;
+}
+
+grpc::Status DraftStreamCall::status(absl::Time deadline) const {
+  absl::MutexLock lock(&mutex_);
+  mutex_.AwaitWithDeadline(absl::Condition(&done_), deadline);
+  return done_ ? status_ : grpc::Status(grpc::UNKNOWN, "the stream is still closing");
+}
+
+void DraftStreamCall::OnReadDone(bool ok) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (ok) {
+      if (incoming_.step() == awaited_step_) {
+        answer_.Swap(&incoming_);
+        answered_ = true;
+      }
+    } else {
+      ended_ = true;
+    }
+  }
+  if (ok) {
+    StartRead(&incoming_);
+  } else {
+    RemoveHold();
+  }
+}
+
+void DraftStreamCall::OnWriteDone(bool /*ok*/) {
+  // A failed write ends the stream, which the read reports.
+  absl::MutexLock lock(&mutex_);
+  writing_ = false;
+}
+
+void DraftStreamCall::OnDone(const grpc::Status& status) {
+  std::shared_ptr<DraftStreamCall> self;
+  absl::MutexLock lock(&mutex_);
+  status_ = status;
+  ended_ = done_ = true;
+  self.swap(self_);
+  // `lock` goes before `self`, which may be the last reference.
+}
+
+}  // namespace strata::verify

@@ -1,0 +1,24 @@
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "services/verify/drafting/draft_source.h"
+
+namespace strata::verify {
+namespace {
+
+class NoDraftSource final : public DraftSource {
+ public:
+  const char* mode() const override { return "off"; }
+  bool available() const override { return false; }
+  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
+    replies.assign(queries.size(), DraftReply());
+  }
+  void Close(uint64_t /*sequence_id*/, std::span<const TokenId> /*tokens*/) override {}
+};
+
+}  // namespace
+
+std::unique_ptr<DraftSource> NewNoDraftSource() { return std::make_unique<NoDraftSource>(); }
+
+}  // namespace strata::verify

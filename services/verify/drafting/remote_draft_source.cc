@@ -1,0 +1,362 @@
+#include "services/verify/drafting/remote_draft_source.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/clock.h"
+#include "services/verify/drafting/draft_stream_call.h"
+#include "services/verify/drafting/draft_wire.h"
+#include "spdlog/spdlog.h"
+
+namespace strata::verify {
+namespace {
+
+// Draft.proto's bound on sequences a message.
+constexpr int kMaxSequences = 1024;
+// Closed sequences kept for the next message; over it the oldest are not told of
+// (the service evicts them by itself).
+constexpr int kMaxPendingCloses = 256;
+// How long a sequence is not sent again after the service refused it.
+constexpr absl::Duration kRefusedSequencePause = absl::Seconds(1);
+constexpr absl::Duration kComplaintInterval = absl::Seconds(10);
+
+class RemoteDraftSource final : public DraftSource {
+ public:
+  RemoteDraftSource(std::shared_ptr<grpc::Channel> channel, const DraftIdentity& identity,
+                    const RemoteDraftOptions& options, std::unique_ptr<DraftSource> fallback)
+      : channel_(std::move(channel)),
+        stub_(v1::DraftService::NewStub(channel_)),
+        identity_(identity),
+        options_(options),
+        fallback_(fallback != nullptr ? std::move(fallback) : NewNoDraftSource()),
+        breaker_(options.breaker) {
+    channel_->GetState(/*try_to_connect=*/true);
+  }
+
+  ~RemoteDraftSource() override {
+    if (call_ != nullptr) call_->Cancel();
+  }
+
+  const char* mode() const override { return "remote"; }
+
+  bool available() const override {
+    return healthy_.load(std::memory_order_relaxed) &&
+           channel_->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+  }
+
+  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
+    replies.assign(queries.size(), DraftReply());
+    if (queries.empty()) return;
+    const absl::Time start = absl::Now();
+    if (!DraftRemotely(queries, start, replies)) {
+      for (const DraftQuery& query : queries) sequences_[query.sequence_id].offered = false;
+    }
+    FallBack(queries, replies);
+  }
+
+  void Close(uint64_t sequence_id, std::span<const TokenId> tokens) override {
+    fallback_->Close(sequence_id, tokens);
+    const auto it = sequences_.find(sequence_id);
+    if (it == sequences_.end()) return;
+    const Known known = it->second;
+    sequences_.erase(it);
+    if (call_ == nullptr || call_->ended() || !breaker_.closed()) return;
+    if (known.stream != stream_ || known.sent == 0 || known.sent > tokens.size()) return;
+    if (pending_closes_.size() >= kMaxPendingCloses) pending_closes_.DeleteSubrange(0, 1);
+    v1::SequenceRequest* close = pending_closes_.Add();
+    close->set_sequence_id(sequence_id);
+    close->set_epoch(known.epoch);
+    close->set_position(static_cast<uint32_t>(known.sent));
+    AppendTokens(tokens.subspan(known.sent), close->mutable_tokens());
+    close->set_close(true);
+    // Now if the stream is idle, else with the next step.
+    v1::DraftRequest request;
+    Send(request, absl::InfinitePast());
+  }
+
+ private:
+  // What the service has been told of a sequence.
+  struct Known {
+    uint32_t epoch = 1;
+    // The stream it was told on; state of an earlier stream is gone.
+    uint64_t stream = 0;
+    // Tokens sent; 0: it must be sent whole.
+    size_t sent = 0;
+    // Whether the last reply's tree was the service's own, so that feedback is for it.
+    bool offered = false;
+    absl::Time not_before = absl::InfinitePast();
+  };
+
+  // False if there is no answer to speak of.
+  bool DraftRemotely(std::span<const DraftQuery> queries, absl::Time start,
+                     std::vector<DraftReply>& replies) {
+    for (DraftReply& reply : replies) reply.missed = true;
+    if (!breaker_.Allows(start) || !EnsureStream(start)) return false;
+    const absl::Time deadline = start + options_.deadline;
+    std::vector<size_t> asked;
+    for (size_t i = 0; i < queries.size() && i < kMaxSequences; ++i) {
+      if (start >= sequences_[queries[i].sequence_id].not_before) asked.push_back(i);
+    }
+    if (asked.empty()) return false;
+    bool answered = false;
+    // The second round sends again, whole, what the service did not know.
+    for (int round = 0; round < 2 && !asked.empty(); ++round) {
+      if (!Ask(queries, asked, deadline, replies)) break;
+      answered = true;
+    }
+    if (answered) {
+      if (!breaker_.closed()) spdlog::info("draft service answers; drafting resumes");
+      breaker_.OnAnswer();
+      healthy_.store(true, std::memory_order_relaxed);
+    } else if (call_->ended()) {
+      OnStreamEnd(absl::Now());
+    } else {
+      OnMiss(absl::Now());
+    }
+    return answered;
+  }
+
+  // One exchange for queries[i], i in `indices`, which is replaced by those to send again. False
+  // without an answer in time.
+  bool Ask(std::span<const DraftQuery> queries, std::vector<size_t>& indices, absl::Time deadline,
+           std::vector<DraftReply>& replies) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    v1::DraftRequest request;
+    request.set_deadline_us(static_cast<uint32_t>(
+        std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
+    for (const size_t i : indices) FillRequest(queries[i], request.add_sequences());
+    if (!Send(request, deadline)) return false;
+    for (const size_t i : indices) {
+      Known& known = sequences_[queries[i].sequence_id];
+      known.stream = stream_;
+      known.sent = queries[i].tokens.size();
+      known.offered = false;
+    }
+    v1::DraftResponse response;
+    if (!call_->Await(deadline, response)) return false;
+    if (static_cast<size_t>(response.answers_size()) < indices.size()) {
+      Complain("draft service answered {} of {} sequences", response.answers_size(),
+               indices.size());
+      for (const size_t i : indices) sequences_[queries[i].sequence_id].sent = 0;
+      indices.clear();
+      return true;
+    }
+    std::vector<size_t> again;
+    for (size_t k = 0; k < indices.size(); ++k) {
+      const size_t i = indices[k];
+      if (TakeAnswer(queries[i], response.answers(static_cast<int>(k)), replies[i])) {
+        again.push_back(i);
+      }
+    }
+    indices.swap(again);
+    return true;
+  }
+
+  void FillRequest(const DraftQuery& query, v1::SequenceRequest* out) {
+    Known& known = sequences_[query.sequence_id];
+    if (known.stream != stream_) known.sent = 0;
+    if (known.sent > query.tokens.size()) {  // rewound
+      ++known.epoch;
+      known.sent = 0;
+    }
+    out->set_sequence_id(query.sequence_id);
+    out->set_epoch(known.epoch);
+    out->set_position(static_cast<uint32_t>(known.sent));
+    AppendTokens(query.tokens.subspan(known.sent), out->mutable_tokens());
+    out->set_node_budget(query.node_budget);
+    out->set_policy(PolicyToProto(query.policy));
+    if (known.sent == 0) {
+      out->set_prompt_length(query.prompt_length);
+      out->set_tenant(query.tenant);
+      AppendTokens(query.predicted_tokens, out->mutable_predicted_tokens());
+    } else if (query.has_feedback && known.offered) {
+      out->set_has_feedback(true);
+      for (const int32_t node : query.accepted_nodes) {
+        out->add_accepted_nodes(static_cast<uint32_t>(node));
+      }
+    }
+  }
+
+  // True if the sequence must be sent again, whole.
+  bool TakeAnswer(const DraftQuery& query, const v1::SequenceAnswer& answer, DraftReply& reply) {
+    Known& known = sequences_[query.sequence_id];
+    if (answer.sequence_id() != query.sequence_id || answer.epoch() != known.epoch) {
+      Complain("draft service answered for sequence {} instead of {}", answer.sequence_id(),
+               query.sequence_id);
+      known.sent = 0;
+      return false;
+    }
+    switch (answer.status()) {
+      case v1::SEQUENCE_STATUS_OK:
+        break;
+      case v1::SEQUENCE_STATUS_UNKNOWN:
+        known.sent = 0;
+        return true;
+      default:
+        Complain("draft service refused a sequence: {}", answer.message());
+        known.sent = 0;
+        known.not_before = absl::Now() + kRefusedSequencePause;
+        return false;
+    }
+    reply.missed = false;
+    if (answer.position() != query.tokens.size()) {
+      Complain("draft service drafted for length {} instead of {}", answer.position(),
+               query.tokens.size());
+      known.sent = 0;
+      return false;
+    }
+    absl::StatusOr<DraftTree> tree =
+        TreeFromProto(answer.tree(), identity_.vocab_size, query.node_budget);
+    if (!tree.ok()) {
+      Complain("draft service sent an invalid tree: {}", std::string(tree.status().message()));
+      return false;
+    }
+    known.offered = true;
+    reply.tree = *std::move(tree);
+    return false;
+  }
+
+  void FallBack(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) {
+    std::vector<DraftQuery> missed;
+    std::vector<size_t> indices;
+    for (size_t i = 0; i < queries.size(); ++i) {
+      if (!replies[i].missed) continue;
+      missed.push_back(queries[i]);
+      // The verdict may be on a tree of the service's.
+      missed.back().has_feedback = false;
+      missed.back().accepted_nodes = {};
+      indices.push_back(i);
+    }
+    if (missed.empty()) return;
+    std::vector<DraftReply> local;
+    fallback_->Draft(missed, local);
+    for (size_t k = 0; k < indices.size(); ++k) replies[indices[k]].tree = std::move(local[k].tree);
+  }
+
+  bool EnsureStream(absl::Time now) {
+    if (call_ != nullptr && call_->ended()) {
+      OnStreamEnd(now);
+      if (!breaker_.Allows(now)) return false;
+    }
+    if (call_ == nullptr) {
+      call_ = DraftStreamCall::Start(*stub_);
+      ++stream_;
+      handshake_due_ = true;
+      pending_closes_.Clear();
+    }
+    return true;
+  }
+
+  // Adds what every message carries.
+  bool Send(v1::DraftRequest& request, absl::Time deadline) {
+    request.set_step(++step_);
+    if (handshake_due_) {
+      v1::Handshake* handshake = request.mutable_handshake();
+      handshake->set_verifier_id(identity_.verifier_id);
+      handshake->set_tokenizer_fingerprint(identity_.tokenizer_fingerprint);
+      handshake->set_model_id(identity_.model_id);
+      handshake->set_vocab_size(static_cast<uint32_t>(identity_.vocab_size));
+    }
+    const int closes = std::min(pending_closes_.size(), kMaxSequences - request.sequences_size());
+    for (int i = 0; i < closes; ++i) *request.add_sequences() = pending_closes_.Get(i);
+    if (!call_->TrySend(request, deadline)) return false;
+    handshake_due_ = false;
+    if (closes > 0) pending_closes_.DeleteSubrange(0, closes);
+    return true;
+  }
+
+  void OnMiss(absl::Time now) {
+    const bool was_closed = breaker_.closed();
+    if (!breaker_.OnMiss(now)) return;
+    if (was_closed) {
+      spdlog::warn("draft service misses its deadlines of {}; drafting from the context alone",
+                   absl::FormatDuration(options_.deadline));
+    }
+    // A stream that hangs is not waited for: the probe opens another.
+    healthy_.store(false, std::memory_order_relaxed);
+    call_->Cancel();
+    call_.reset();
+  }
+
+  void OnStreamEnd(absl::Time now) {
+    healthy_.store(false, std::memory_order_relaxed);
+    const grpc::Status status = call_->status(now + options_.deadline);
+    call_.reset();
+    if (status.error_code() == grpc::FAILED_PRECONDITION) {
+      if (!refusal_logged_) {
+        spdlog::error("draft service refuses this verifier: {}. Drafting from the context alone",
+                      status.error_message());
+        refusal_logged_ = true;
+      }
+      breaker_.OpenUntil(now + options_.refused_pause);
+      return;
+    }
+    if (breaker_.closed()) {
+      spdlog::warn("draft stream broke (code {}: {}); drafting from the context alone",
+                   static_cast<int>(status.error_code()), status.error_message());
+    }
+    breaker_.OnBroken(now);
+  }
+
+  // Warns, but not once a step.
+  template <typename... Args>
+  void Complain(fmt::format_string<Args...> format, Args&&... args) {
+    const absl::Time now = absl::Now();
+    if (now < next_complaint_) return;
+    next_complaint_ = now + kComplaintInterval;
+    spdlog::warn(format, std::forward<Args>(args)...);
+  }
+
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::DraftService::Stub> stub_;
+  const DraftIdentity identity_;
+  const RemoteDraftOptions options_;
+  const std::unique_ptr<DraftSource> fallback_;
+
+  // Read by available(); all below by the scheduler's thread alone.
+  std::atomic<bool> healthy_ = true;
+
+  CircuitBreaker breaker_;
+  std::shared_ptr<DraftStreamCall> call_;
+  // Counts the streams opened.
+  uint64_t stream_ = 0;
+  uint64_t step_ = 0;
+  bool handshake_due_ = true;
+  bool refusal_logged_ = false;
+  absl::Time next_complaint_ = absl::InfinitePast();
+  absl::flat_hash_map<uint64_t, Known> sequences_;
+  google::protobuf::RepeatedPtrField<v1::SequenceRequest> pending_closes_;
+};
+
+}  // namespace
+
+std::shared_ptr<grpc::Channel> NewDraftChannel(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  // Servers of common/rpc allow a ping every 5 s.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 10'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
+  return grpc::CreateCustomChannel(address, credentials, arguments);
+}
+
+std::unique_ptr<DraftSource> NewRemoteDraftSource(std::shared_ptr<grpc::Channel> channel,
+                                                  const DraftIdentity& identity,
+                                                  const RemoteDraftOptions& options,
+                                                  std::unique_ptr<DraftSource> fallback) {
+  return std::make_unique<RemoteDraftSource>(std::move(channel), identity, options,
+                                             std::move(fallback));
+}
+
+}  // namespace strata::verify

@@ -1,0 +1,42 @@
+#ifndef STRATA_SERVICES_VERIFY_DRAFTING_REMOTE_DRAFT_SOURCE_H_
+#define STRATA_SERVICES_VERIFY_DRAFTING_REMOTE_DRAFT_SOURCE_H_
+
+#include <grpcpp/channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/time/time.h"
+#include "services/verify/drafting/circuit_breaker.h"
+#include "services/verify/drafting/draft_source.h"
+#include "services/verify/drafting/identity.h"
+
+namespace strata::verify {
+
+struct RemoteDraftOptions {
+  // Longest wait for the drafts of one step, resends included.
+  absl::Duration deadline = absl::Milliseconds(20);
+  CircuitBreakerOptions breaker;
+  // Pause after the service refused this verifier (FAILED_PRECONDITION: a foreign
+  // tokenizer). It may be restarted with the right corpus.
+  absl::Duration refused_pause = absl::Seconds(30);
+};
+
+// A channel to a draft service that reconnects within a second or two and notices a
+// peer that vanished. `address` is HOST:PORT or unix:PATH.
+std::shared_ptr<grpc::Channel> NewDraftChannel(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
+
+// Drafts over one DraftStream. A service that is gone, stopped, slow, forgetful or
+// talks nonsense only makes drafts `missed`: those come from `fallback` instead (the
+// verifier's own context tier; may be null for empty trees). Never waits for longer than the
+// deadline a step, and not at all while the circuit breaker is open.
+std::unique_ptr<DraftSource> NewRemoteDraftSource(std::shared_ptr<grpc::Channel> channel,
+                                                  const DraftIdentity& identity,
+                                                  const RemoteDraftOptions& options,
+                                                  std::unique_ptr<DraftSource> fallback);
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_DRAFTING_REMOTE_DRAFT_SOURCE_H_

@@ -1,0 +1,257 @@
+#include "services/verify/engine/attention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "services/verify/engine/parallel.h"
+
+namespace strata::engine {
+namespace {
+
+constexpr int kMaxHeadDim = 256;
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+// Query heads that share a KV head are taken in groups of up to four, so that a
+// key or value is widened once for all and the sums form independent chains.
+constexpr int kGroup = 4;
+
+template <typename T>
+struct Block {
+  const T* keys = nullptr;    // [head_dim][kPageTokens]
+  const T* values[kPageTokens];  // [head_dim] each
+};
+
+// The block of sixteen positions from `begin`; blocks that hold scattered tokens
+// have their keys gathered into `buffer`.
+template <typename T>
+STRATA_INLINE void FindBlock(const AttentionRow& row, KvCache& cache, int64_t layer,
+                             int64_t kv_head, int64_t head_dim, int64_t begin, T* buffer,
+                             Block<T>& block) {
+  const int64_t count = std::min<int64_t>(kPageTokens, row.position + 1 - begin);
+  if (begin + count <= row.direct) {
+    const int32_t page = row.pages[begin / kPageTokens];
+    block.keys = reinterpret_cast<const T*>(cache.Keys(layer, page, kv_head));
+    const T* values = reinterpret_cast<const T*>(cache.Values(layer, page, kv_head));
+    for (int64_t i = 0; i < count; ++i) block.values[i] = values + i * head_dim;
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = begin + i;
+    int32_t page;
+    int64_t slot;
+    if (position < row.direct) {
+      page = row.pages[position / kPageTokens];
+      slot = position % kPageTokens;
+    } else {
+      const int32_t at = row.scattered[position - row.direct];
+      page = at / kPageTokens;
+      slot = at % kPageTokens;
+    }
+    const T* keys = reinterpret_cast<const T*>(cache.Keys(layer, page, kv_head));
+    for (int64_t d = 0; d < head_dim; ++d) {
+      buffer[d * kPageTokens + i] = keys[d * kPageTokens + slot];
+    }
+    block.values[i] =
+        reinterpret_cast<const T*>(cache.Values(layer, page, kv_head)) + slot * head_dim;
+  }
+  block.keys = buffer;
+}
+
+// One row, N query heads that share a KV head. scores: [N][blocks * kPageTokens].
+template <typename T, int N>
+STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t layer,
+                               int64_t kv_head, int64_t head_dim, const float* q, float* scores,
+                               T* out) {
+  const int64_t length = row.position + 1;
+  const int64_t blocks = (length + kPageTokens - 1) / kPageTokens;
+  const int64_t stride = blocks * kPageTokens;
+  alignas(64) T buffer[kMaxHeadDim * kPageTokens];
+  // Lanes past the row's position are masked below; they must only be readable.
+  Block<T> block;
+
+  F32x16 highest[N];
+  for (int h = 0; h < N; ++h) Fill(kMinusInfinity, highest[h]);
+  I32x16 lane;
+  for (int i = 0; i < 16; ++i) lane[i] = i;
+  F32x16 minus_infinity;
+  Fill(kMinusInfinity, minus_infinity);
+
+  bool buffer_clean = false;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t begin = b * kPageTokens;
+    if (!buffer_clean && std::min<int64_t>(begin + kPageTokens, length) > row.direct) {
+      std::memset(buffer, 0, head_dim * kPageTokens * sizeof(T));
+      buffer_clean = true;
+    }
+    FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
+    F32x16 even[N], odd[N];
+    for (int h = 0; h < N; ++h) even[h] = odd[h] = F32x16{};
+    for (int64_t d = 0; d < head_dim; d += 2) {
+      F32x16 k0, k1;
+      Load(block.keys + d * kPageTokens, k0);
+      Load(block.keys + (d + 1) * kPageTokens, k1);
+      for (int h = 0; h < N; ++h) {
+        even[h] += k0 * q[h * head_dim + d];
+        odd[h] += k1 * q[h * head_dim + d + 1];
+      }
+    }
+    const int32_t valid = static_cast<int32_t>(std::min<int64_t>(kPageTokens, length - begin));
+    const I32x16 in = lane < valid;
+    for (int h = 0; h < N; ++h) {
+      F32x16 s = even[h] + odd[h];
+      s = in ? s : minus_infinity;
+      highest[h] = s > highest[h] ? s : highest[h];
+      Store(s, scores + h * stride + begin);
+    }
+  }
+
+  float inverse_sum[N];
+  for (int h = 0; h < N; ++h) {
+    float top = kMinusInfinity;
+    for (int i = 0; i < 16; ++i) top = std::max(top, highest[h][i]);
+    F32x16 sum{};
+    for (int64_t b = 0; b < blocks; ++b) {
+      float* at = scores + h * stride + b * kPageTokens;
+      F32x16 s, e;
+      Load(at, s);
+      const F32x16 shifted = s - top;
+      Exp(shifted, e);
+      const int32_t valid =
+          static_cast<int32_t>(std::min<int64_t>(kPageTokens, length - b * kPageTokens));
+      e = lane < valid ? e : F32x16{};
+      sum += e;
+      Store(e, at);
+    }
+    inverse_sum[h] = 1.0f / Sum(sum);
+  }
+
+  constexpr int kMaxChunks = kMaxHeadDim / 16;
+  const int64_t chunks = head_dim / 16;
+  alignas(64) float accumulator[N][kMaxChunks * 16];
+  for (int h = 0; h < N; ++h) std::memset(accumulator[h], 0, head_dim * sizeof(float));
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t begin = b * kPageTokens;
+    const int64_t count = std::min<int64_t>(kPageTokens, length - begin);
+    FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
+    int64_t c = 0;
+    // Two vectors of values at a time: more independent sums than one.
+    for (; c + 2 <= chunks; c += 2) {
+      F32x16 a0[N], a1[N];
+      for (int h = 0; h < N; ++h) {
+        Load(&accumulator[h][c * 16], a0[h]);
+        Load(&accumulator[h][c * 16 + 16], a1[h]);
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        F32x16 v0, v1;
+        Load(block.values[i] + c * 16, v0);
+        Load(block.values[i] + c * 16 + 16, v1);
+        for (int h = 0; h < N; ++h) {
+          const float w = scores[h * stride + begin + i];
+          a0[h] += v0 * w;
+          a1[h] += v1 * w;
+        }
+      }
+      for (int h = 0; h < N; ++h) {
+        Store(a0[h], &accumulator[h][c * 16]);
+        Store(a1[h], &accumulator[h][c * 16 + 16]);
+      }
+    }
+    for (; c < chunks; ++c) {
+      F32x16 a[N];
+      for (int h = 0; h < N; ++h) Load(&accumulator[h][c * 16], a[h]);
+      for (int64_t i = 0; i < count; ++i) {
+        F32x16 v;
+        Load(block.values[i] + c * 16, v);
+        for (int h = 0; h < N; ++h) a[h] += v * scores[h * stride + begin + i];
+      }
+      for (int h = 0; h < N; ++h) Store(a[h], &accumulator[h][c * 16]);
+    }
+  }
+  for (int h = 0; h < N; ++h) {
+    for (int64_t c = 0; c < chunks; ++c) {
+      F32x16 a;
+      Load(&accumulator[h][c * 16], a);
+      a = a * inverse_sum[h];
+      Store(a, out + h * head_dim + c * 16);
+    }
+  }
+}
+
+// All query heads of one KV head.
+template <typename T>
+STRATA_INLINE void AttendGroup(const AttentionRow& row, KvCache& cache, int64_t layer,
+                               int64_t kv_head, const AttentionShape& shape, const float* q,
+                               float* scores, T* out) {
+  const int64_t share = shape.heads / shape.kv_heads;
+  const int64_t dim = shape.head_dim;
+  int64_t h = 0;
+  // Which group a head is in depends on the model alone, and each head's
+  // arithmetic on neither: heads never mix.
+  for (; h + kGroup <= share; h += kGroup) {
+    AttendHeads<T, kGroup>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+  }
+  switch (share - h) {
+    case 3:
+      AttendHeads<T, 3>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+      break;
+    case 2:
+      AttendHeads<T, 2>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+      break;
+    case 1:
+      AttendHeads<T, 1>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+      break;
+    default:
+      break;
+  }
+}
+
+STRATA_CLONES void AttendF32(const AttentionRow& row, KvCache& cache, int64_t layer,
+                             int64_t kv_head, const AttentionShape& shape, const float* q,
+                             float* scores, float* out) {
+  AttendGroup<float>(row, cache, layer, kv_head, shape, q, scores, out);
+}
+STRATA_CLONES void AttendBf16(const AttentionRow& row, KvCache& cache, int64_t layer,
+                              int64_t kv_head, const AttentionShape& shape, const float* q,
+                              float* scores, Bf16* out) {
+  AttendGroup<Bf16>(row, cache, layer, kv_head, shape, q, scores, out);
+}
+void Attend(const AttentionRow& row, KvCache& cache, int64_t layer, int64_t kv_head,
+            const AttentionShape& shape, const float* q, float* scores, float* out) {
+  AttendF32(row, cache, layer, kv_head, shape, q, scores, out);
+}
+void Attend(const AttentionRow& row, KvCache& cache, int64_t layer, int64_t kv_head,
+            const AttentionShape& shape, const float* q, float* scores, Bf16* out) {
+  AttendBf16(row, cache, layer, kv_head, shape, q, scores, out);
+}
+
+}  // namespace
+
+template <typename T>
+void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,
+                    const float* q, KvCache& cache, T* out) {
+  const int64_t items = static_cast<int64_t>(rows.size()) * shape.kv_heads;
+  const int64_t share = shape.heads / shape.kv_heads;
+  const int64_t width = shape.heads * shape.head_dim;
+  int64_t work = 0;
+  for (const AttentionRow& row : rows) work += (row.position + 1) * width;
+  // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
+  const int64_t grain = work < (1 << 16) ? items : 1;
+  ParallelFor(items, grain, [&](int64_t begin, int64_t end) {
+    thread_local std::vector<float> scores;
+    for (int64_t i = begin; i < end; ++i) {
+      const AttentionRow& row = rows[i / shape.kv_heads];
+      const int64_t kv_head = i % shape.kv_heads;
+      const size_t need = kGroup * ((row.position / kPageTokens + 1) * kPageTokens);
+      if (scores.size() < need) scores.resize(need);
+      const int64_t at = row.row * width + kv_head * share * shape.head_dim;
+      Attend(row, cache, layer, kv_head, shape, q + at, scores.data(), out + at);
+    }
+  });
+}
+
+template void PagedAttention(const AttentionShape&, int64_t, std::span<const AttentionRow>,
+                             const float*, KvCache&, float*);
+template void PagedAttention(const AttentionShape&, int64_t, std::span<const AttentionRow>,
+                             const float*, KvCache&, Bf16*);
+
+}  // namespace strata::engine

@@ -1,0 +1,46 @@
+#ifndef STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_
+#define STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "services/verify/engine/kv_cache.h"
+#include "services/verify/engine/simd.h"
+
+// Attention over the paged KV cache for rows of ragged batches and draft trees.
+//
+// Row invariance: a row at position p scores the keys of positions 0 … p in blocks
+// of kPageTokens by position, wherever they are stored; it sums weights and values
+// in the order of positions. So the result is a function of the query and of the
+// keys and values along the row's path alone: a draft tree's node and a plain
+// decode step at the same position take the same operations in the same order.
+// Never split along the keys.
+namespace strata::engine {
+
+// Where one row's keys are.
+struct AttentionRow {
+  int64_t row = 0;       // row of q and out
+  int64_t position = 0;  // attends to position + 1 keys
+  // Position i < direct lies in pages[i / kPageTokens], slot i % kPageTokens.
+  int64_t direct = 0;
+  std::span<const int32_t> pages;
+  // Slot (page * kPageTokens + offset) of position direct + i.
+  std::span<const int32_t> scattered;
+};
+
+struct AttentionShape {
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+};
+
+// q: [rows, heads * head_dim] fp32, rotated, scaled by 1 / sqrt(head_dim).
+// out: [rows, heads * head_dim]. The rows' own keys and values are in the cache.
+template <typename T>
+void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,
+                    const float* q, KvCache& cache, T* out);
+
+}  // namespace strata::engine
+
+#endif  // STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_

@@ -1,0 +1,110 @@
+#ifndef STRATA_SERVICES_VERIFY_ENGINE_ENGINE_H_
+#define STRATA_SERVICES_VERIFY_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "services/verify/engine/status.h"
+
+// The model and its KV cache. This header is free of LibTorch, so that files
+// which include protobuf may include it.
+namespace strata::engine {
+
+enum class DType { kBf16, kFp32 };
+const char* DTypeName(DType dtype);
+
+struct EngineOptions {
+  // A Hugging Face folder: config.json, *.safetensors.
+  std::string model_dir;
+  DType dtype = DType::kBf16;
+  // Only "cpu" today.
+  std::string device = "cpu";
+  // Threads of one forward pass; 0 takes LibTorch's default (all cores).
+  int threads = 0;
+  // Room in the KV cache, in tokens over all sequences; rounded up to whole pages.
+  int64_t kv_tokens = 16384;
+  // Longest sequence; 0 takes the model's max_position_embeddings (at most kv_tokens).
+  int64_t max_sequence_length = 0;
+  // Run the row-invariance check at load (a second or so).
+  bool self_check = true;
+};
+
+struct EngineInfo {
+  std::string architecture;  // "LlamaForCausalLM", ...
+  int64_t vocab_size = 0;
+  int64_t max_sequence_length = 0;
+  DType dtype = DType::kBf16;
+  std::string device;
+  int kv_page_tokens = 0;
+  int64_t kv_pages_total = 0;
+  // From generation_config.json and config.json.
+  std::vector<int32_t> eos_token_ids;
+  // Whether a row's logits depend on nothing but its own path: see DESIGN, "Lossless means
+  // identical". False also if the self-check was not run.
+  bool exact = false;
+  std::vector<std::string> exactness_notes;
+};
+
+// The cached keys and values of one sequence: a length in tokens and the pages
+// that hold them. Created by Engine::NewSequence; gives its pages back when
+// destroyed, which must happen before the engine is destroyed and not while
+// Forward runs.
+class KvSequence {
+ public:
+  virtual ~KvSequence() = default;
+  // Committed tokens.
+  virtual int64_t length() const = 0;
+};
+
+// The new tokens of one sequence in a forward pass. All spans are borrowed.
+struct SequenceInput {
+  KvSequence* sequence = nullptr;
+  // Row r holds tokens[r].
+  std::span<const int32_t> tokens;
+  // parents[r] < r is the row that row r follows, -1 the last committed token.
+  // Empty: a chain (row r follows row r - 1). Row r sits at position length() +
+  // its depth, and attends to the committed tokens, its ancestors and itself.
+  std::span<const int32_t> parents;
+  // Rows whose logits are wanted, ascending.
+  std::span<const int32_t> logit_rows;
+};
+
+// Logits of the rows asked for: in the order of the inputs, then of logit_rows.
+struct ForwardOutput {
+  int64_t vocab_size = 0;
+  std::vector<float> logits;  // [rows, vocab_size], row-major
+  std::span<const float> row(int64_t r) const {
+    return {logits.data() + r * vocab_size, static_cast<size_t>(vocab_size)};
+  }
+};
+
+// One thread at a time, except info() and kv_pages_free().
+class Engine {
+ public:
+  // NOT_FOUND for missing files; INVALID_ARGUMENT for damaged or ill-shaped ones;
+  // UNIMPLEMENTED for an unknown architecture or feature. Messages name the file.
+  static Result<std::unique_ptr<Engine>> Load(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  virtual const EngineInfo& info() const = 0;
+  virtual int64_t kv_pages_free() const = 0;
+  virtual std::unique_ptr<KvSequence> NewSequence() = 0;
+
+  // Computes all rows and stores their keys and values behind the committed
+  // tokens, uncommitted. A sequence may stand in `inputs` once. On an error
+  // (RESOURCE_EXHAUSTED: not enough free pages; INVALID_ARGUMENT: a token,
+  // parent, row or length out of range) nothing has changed.
+  virtual Status Forward(std::span<const SequenceInput> inputs, ForwardOutput& output) = 0;
+
+  // Makes `rows` of the sequence's last Forward, a path from a child of the last
+  // committed token downwards, its next committed tokens, and drops the others.
+  // Commits nothing if `rows` is empty. Unused pages are freed.
+  virtual Status Commit(KvSequence& sequence, std::span<const int32_t> rows) = 0;
+};
+
+}  // namespace strata::engine
+
+#endif  // STRATA_SERVICES_VERIFY_ENGINE_ENGINE_H_

@@ -1,0 +1,147 @@
+#include "services/verify/engine/kernels.h"
+
+#include <cmath>
+
+#include "services/verify/engine/parallel.h"
+
+namespace strata::engine {
+namespace {
+
+// Elements below which a second thread costs more than it saves.
+constexpr int64_t kGrainElements = 1 << 15;
+
+int64_t RowGrain(int64_t width) { return std::max<int64_t>(1, kGrainElements / width); }
+
+template <typename T>
+STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps, int64_t begin,
+                                  int64_t end, int64_t width, float* residual, T* out) {
+  for (int64_t r = begin; r < end; ++r) {
+    float* h = residual + r * width;
+    F32x16 squares{};
+    for (int64_t i = 0; i < width; i += 16) {
+      F32x16 x;
+      Load(h + i, x);
+      if (delta != nullptr) {
+        F32x16 d;
+        Load(delta + r * width + i, d);
+        x += d;
+        Store(x, h + i);
+      }
+      squares += x * x;
+    }
+    const float scale = 1.0f / std::sqrt(Sum(squares) / static_cast<float>(width) + eps);
+    for (int64_t i = 0; i < width; i += 16) {
+      F32x16 x, w;
+      Load(h + i, x);
+      Load(weight + i, w);
+      x = x * scale * w;
+      Store(x, out + r * width + i);
+    }
+  }
+}
+
+STRATA_CLONES void AddRmsNormF32(const float* delta, const float* weight, float eps, int64_t begin,
+                                 int64_t end, int64_t width, float* residual, float* out) {
+  AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
+}
+STRATA_CLONES void AddRmsNormBf16(const Bf16* delta, const float* weight, float eps, int64_t begin,
+                                  int64_t end, int64_t width, float* residual, Bf16* out) {
+  AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
+}
+void AddRmsNormRange(const float* delta, const float* weight, float eps, int64_t begin, int64_t end,
+                     int64_t width, float* residual, float* out) {
+  AddRmsNormF32(delta, weight, eps, begin, end, width, residual, out);
+}
+void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin, int64_t end,
+                     int64_t width, float* residual, Bf16* out) {
+  AddRmsNormBf16(delta, weight, eps, begin, end, width, residual, out);
+}
+
+template <typename T>
+STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end, int64_t width,
+                                    T* out) {
+  for (int64_t r = begin; r < end; ++r) {
+    const T* gate = gate_up + r * 2 * width;
+    const T* up = gate + width;
+    for (int64_t i = 0; i < width; i += 16) {
+      F32x16 g, u, e;
+      Load(gate + i, g);
+      Load(up + i, u);
+      const F32x16 negative = -g;
+      Exp(negative, e);
+      const F32x16 y = g / (e + 1.0f) * u;
+      Store(y, out + r * width + i);
+    }
+  }
+}
+
+STRATA_CLONES void SiluMultiplyF32(const float* gate_up, int64_t begin, int64_t end, int64_t width,
+                                   float* out) {
+  SiluMultiplyRows(gate_up, begin, end, width, out);
+}
+STRATA_CLONES void SiluMultiplyBf16(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width,
+                                    Bf16* out) {
+  SiluMultiplyRows(gate_up, begin, end, width, out);
+}
+void SiluMultiplyRange(const float* gate_up, int64_t begin, int64_t end, int64_t width,
+                       float* out) {
+  SiluMultiplyF32(gate_up, begin, end, width, out);
+}
+void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width, Bf16* out) {
+  SiluMultiplyBf16(gate_up, begin, end, width, out);
+}
+
+STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    F32x16 x;
+    Load(from + i, x);
+    Store(x, to + i);
+  }
+  for (; i < count; ++i) to[i] = ToFloat(from[i]);
+}
+
+}  // namespace
+
+template <typename T>
+void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, int64_t width,
+                float* residual, T* out) {
+  ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
+    AddRmsNormRange(delta, weight, eps, begin, end, width, residual, out);
+  });
+}
+
+template <typename T>
+void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, T* out) {
+  ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
+    SiluMultiplyRange(gate_up, begin, end, width, out);
+  });
+}
+
+STRATA_CLONES void RotateHalves(const float* cosine, const float* sine, int64_t dim, float* x) {
+  const int64_t half = dim / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i];
+    const float b = x[i + half];
+    x[i] = a * cosine[i] - b * sine[i];
+    x[i + half] = b * cosine[i] + a * sine[i];
+  }
+}
+
+template <typename T>
+void Widen(const T* from, int64_t count, float* to) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    std::memcpy(to, from, count * sizeof(float));
+  } else {
+    WidenBf16(from, count, to);
+  }
+}
+
+template void AddRmsNorm(const float*, const float*, float, int64_t, int64_t, float*, float*);
+template void AddRmsNorm(const Bf16*, const float*, float, int64_t, int64_t, float*, Bf16*);
+template void SiluMultiply(const float*, int64_t, int64_t, float*);
+template void SiluMultiply(const Bf16*, int64_t, int64_t, Bf16*);
+template void Widen(const float*, int64_t, float*);
+template void Widen(const Bf16*, int64_t, float*);
+
+}  // namespace strata::engine

@@ -1,0 +1,33 @@
+#ifndef STRATA_SERVICES_VERIFY_ENGINE_KERNELS_H_
+#define STRATA_SERVICES_VERIFY_ENGINE_KERNELS_H_
+
+#include <cstdint>
+
+#include "services/verify/engine/simd.h"
+
+// The element-wise work of a layer. Each row is computed alone, in a fixed order,
+// whatever the number of rows. T is the activations' type, float or Bf16; the
+// residual stream is fp32. Row lengths are multiples of 16.
+namespace strata::engine {
+
+// residual[r] += delta[r] (skipped if delta is null); out[r] = RmsNorm(residual[r]) * weight.
+// residual: [rows, width]; delta, out: [rows, width].
+template <typename T>
+void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, int64_t width,
+                float* residual, T* out);
+
+// gate_up: [rows, 2 * width], gate first. out[r] = silu(gate) * up: [rows, width].
+template <typename T>
+void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, T* out);
+
+// Rotates one head in place (fp32), halves convention: x[i], x[i + dim / 2] are a pair.
+// cosine, sine: [dim / 2] of the row's position.
+void RotateHalves(const float* cosine, const float* sine, int64_t dim, float* x);
+
+// Widens `count` elements to fp32.
+template <typename T>
+void Widen(const T* from, int64_t count, float* to);
+
+}  // namespace strata::engine
+
+#endif  // STRATA_SERVICES_VERIFY_ENGINE_KERNELS_H_

@@ -1,0 +1,75 @@
+#include "services/verify/engine/linear.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+namespace strata::engine {
+namespace {
+
+// oneDNN's packed operations are registered with the dispatcher alone.
+at::Tensor Reorder(const at::Tensor& weight) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_reorder_linear_weight", "")
+                             .typed<at::Tensor(const at::Tensor&, std::optional<int64_t>)>();
+  return op.call(weight, std::nullopt);
+}
+
+at::Tensor Multiply(const at::Tensor& x, const at::Tensor& weight,
+                    const std::optional<at::Tensor>& bias) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                            c10::string_view, c10::List<std::optional<at::Scalar>>,
+                            std::optional<c10::string_view>)>();
+  static const c10::List<std::optional<at::Scalar>> no_scalars;
+  return op.call(x, weight, bias, "none", no_scalars, "");
+}
+
+bool SameBits(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor x = a.contiguous();
+  const at::Tensor y = b.contiguous();
+  return x.nbytes() == y.nbytes() && std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
+}
+
+}  // namespace
+
+PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias)
+    : in_(weight.size(1)),
+      out_(weight.size(0)),
+      type_(weight.scalar_type()),
+      packed_(Reorder(weight.contiguous())) {
+  if (bias.defined()) bias_ = bias.contiguous();
+}
+
+at::Tensor PackedLinear::Run(const at::Tensor& x) const { return Multiply(x, packed_, bias_); }
+
+at::Tensor PackedLinear::Forward(const at::Tensor& x) const {
+  const int64_t rows = x.size(0);
+  if (!pairs_ || rows == 2) return Run(x);
+  at::Tensor y = at::empty({rows, out_}, x.options());
+  // An odd last row is paired with the one before it.
+  for (int64_t r = 0; r < rows; r += 2) {
+    const int64_t at = std::min(r, rows - 2);
+    y.narrow(0, at, 2).copy_(Run(x.narrow(0, at, 2).contiguous()));
+  }
+  return y;
+}
+
+bool PackedLinear::CheckRowInvariance() const {
+  // A bf16 result hides most differences in the order of a sum, so many rows are compared.
+  constexpr int64_t kRows = 160;
+  at::Tensor x = at::randn({kRows, in_}, at::TensorOptions().dtype(type_));
+  const at::Tensor all = Run(x);
+  for (int64_t group : {2, 3, 4, 5, 7, 8, 9, 16, 17, 29, 32, 33, 64, 65}) {
+    for (int64_t at = 0; at + group <= kRows; at += group) {
+      if (at >= 4 * group && at + 2 * group <= kRows) continue;  // first and last groups suffice
+      if (!SameBits(Run(x.narrow(0, at, group).contiguous()), all.narrow(0, at, group))) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace strata::engine

@@ -1,0 +1,175 @@
+#include "services/verify/scheduler/live_sequence.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace strata::verify {
+namespace {
+
+// Whatever a draft source says, an index of the statistics.
+size_t TierIndex(TierKind tier) {
+  return static_cast<size_t>(tier) < kTierKinds ? static_cast<size_t>(tier) : 0;
+}
+
+}  // namespace
+
+LiveSequence::LiveSequence(uint64_t id, GenerationRequest request,
+                           std::shared_ptr<GenerationSink> sink,
+                           std::unique_ptr<engine::KvSequence> kv, const Tokenizer& tokenizer,
+                           absl::Time arrival)
+    : id_(id),
+      request_(std::move(request)),
+      sink_(std::move(sink)),
+      kv_(std::move(kv)),
+      detokenizer_(tokenizer.NewStream(/*skip_special_tokens=*/true)),
+      arrival_(arrival),
+      stop_matcher_(request_.stop),
+      tokens_(request_.prompt) {
+  tokens_.reserve(request_.prompt.size() + static_cast<size_t>(request_.max_tokens));
+  history_.AddPrompt(request_.prompt);
+  stats_.prompt_tokens = static_cast<uint32_t>(request_.prompt.size());
+}
+
+uint32_t LiveSequence::DraftBudget(uint32_t default_nodes) const {
+  if (!request_.speculate || prefilling()) return 0;
+  const int64_t useful = request_.max_tokens - output_tokens() - 1;
+  const int64_t wanted = request_.max_nodes.value_or(default_nodes);
+  return static_cast<uint32_t>(std::clamp<int64_t>(useful, 0, wanted));
+}
+
+DraftQuery LiveSequence::NextQuery(uint32_t budget) {
+  DraftQuery query;
+  query.sequence_id = id_;
+  query.tokens = tokens_;
+  query.prompt_length = stats_.prompt_tokens;
+  query.node_budget = budget;
+  query.has_feedback = has_feedback_;
+  query.accepted_nodes = accepted_nodes_;
+  query.predicted_tokens = request_.predicted;
+  query.tenant = request_.tenant;
+  query.policy = request_.policy;
+  drafted_ = true;
+  return query;
+}
+
+engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows) {
+  chain_rows_ = prefilling() ? std::min(pending(), prefill_rows) : pending();
+  const auto first = tokens_.begin() + kv_->length();
+  rows_.assign(first, first + chain_rows_);
+  parents_.clear();
+  logit_rows_.clear();
+  const int32_t last = static_cast<int32_t>(chain_rows_) - 1;
+  // A chunk in mid-prompt has nobody to read its logits.
+  if (chain_rows_ == pending()) {
+    logit_rows_.resize(1 + tree_.tokens.size());
+    std::iota(logit_rows_.begin(), logit_rows_.end(), last);
+  }
+  if (!tree_.empty()) {
+    parents_.resize(chain_rows_);
+    std::iota(parents_.begin(), parents_.end(), -1);
+    for (const int32_t parent : tree_.parents) parents_.push_back(last + 1 + parent);
+    rows_.insert(rows_.end(), tree_.tokens.begin(), tree_.tokens.end());
+  }
+  return {kv_.get(), rows_, parents_, logit_rows_};
+}
+
+absl::Status LiveSequence::TakeLogits(std::span<const float> logits, int64_t vocab_size,
+                                      engine::Engine& engine, engine::SamplerScratch& scratch) {
+  std::vector<int32_t> committed(static_cast<size_t>(chain_rows_));
+  std::iota(committed.begin(), committed.end(), 0);
+  engine::VerifiedPath path;
+  if (!logit_rows_.empty()) {
+    const int64_t left = request_.max_tokens - output_tokens();
+    path = engine::VerifyTree(tree_.tokens, tree_.parents, logits, vocab_size, request_.sampling,
+                              history_, tokens_.size(), request_.final_tokens, left, scratch);
+    for (const int32_t node : path.nodes) {
+      committed.push_back(static_cast<int32_t>(chain_rows_) + node);
+    }
+  }
+  if (const engine::Status status = engine.Commit(*kv_, committed); !status.ok()) {
+    return absl::InternalError(absl::StrCat("cannot commit to the KV cache: ", status.message()));
+  }
+  if (path.tokens.empty()) return absl::OkStatus();
+  if (!prefilling()) ++stats_.steps;
+  const size_t taken = Emit(path, logits, vocab_size);
+  // Nodes behind a stop string were verified, but are no part of the answer.
+  CountTree(std::span(path.nodes).first(std::min(taken, path.nodes.size())));
+  has_feedback_ = drafted_;
+  accepted_nodes_ = std::move(path.nodes);
+  tree_.Clear();
+  return absl::OkStatus();
+}
+
+size_t LiveSequence::Emit(const engine::VerifiedPath& path, std::span<const float> logits,
+                          int64_t vocab_size) {
+  GenerationChunk chunk;
+  size_t taken = 0;
+  while (taken < path.tokens.size() && finish_reason_ == FinishReason::kNone) {
+    const TokenId token = path.tokens[taken];
+    // The row it was drawn from: that of the token before it.
+    const int64_t row = taken == 0 ? 0 : 1 + path.nodes[taken - 1];
+    if (request_.logprobs) AddLogprob(logits.subspan(row * vocab_size, vocab_size), token, chunk);
+    tokens_.push_back(token);
+    history_.Push(token);
+    chunk.tokens.push_back(token);
+    ++taken;
+    if (std::find(request_.final_tokens.begin(), request_.final_tokens.end(), token) !=
+        request_.final_tokens.end()) {
+      finish_reason_ = FinishReason::kEos;
+    } else if (stop_matcher_.Push(detokenizer_->Push(token), &chunk.text)) {
+      finish_reason_ = FinishReason::kStop;
+    } else if (output_tokens() >= request_.max_tokens) {
+      finish_reason_ = FinishReason::kLength;
+    }
+  }
+  if (finish_reason_ == FinishReason::kEos || finish_reason_ == FinishReason::kLength) {
+    if (!stop_matcher_.Push(detokenizer_->Finish(), &chunk.text)) {
+      stop_matcher_.Finish(&chunk.text);
+    }
+  }
+  stats_.output_tokens = static_cast<uint32_t>(output_tokens());
+  sink_->OnChunk(std::move(chunk));
+  return taken;
+}
+
+void LiveSequence::CountTree(std::span<const int32_t> accepted) {
+  if (tree_.empty()) return;
+  std::vector<size_t> depth(tree_.tokens.size());
+  size_t levels = 0;
+  for (size_t i = 0; i < depth.size(); ++i) {
+    depth[i] = tree_.parents[i] < 0 ? 0 : depth[tree_.parents[i]] + 1;
+    levels = std::max(levels, depth[i] + 1);
+    ++stats_.drafted_by_tier[TierIndex(tree_.tiers[i])];
+  }
+  if (stats_.drafted_by_position.size() < levels) {
+    stats_.drafted_by_position.resize(levels);
+    stats_.accepted_by_position.resize(levels);
+  }
+  for (size_t d = 0; d < levels; ++d) ++stats_.drafted_by_position[d];
+  stats_.drafted += tree_.tokens.size();
+  stats_.accepted += accepted.size();
+  for (size_t d = 0; d < accepted.size(); ++d) {
+    ++stats_.accepted_by_position[d];
+    ++stats_.accepted_by_tier[TierIndex(tree_.tiers[accepted[d]])];
+  }
+}
+
+void LiveSequence::AddLogprob(std::span<const float> row, TokenId token,
+                              GenerationChunk& chunk) const {
+  OutputLogprob& out = chunk.logprobs.emplace_back();
+  out.token = {token, engine::LogProbability(row, token)};
+  if (request_.top_logprobs > 0) {
+    out.top = engine::TopLogProbabilities(row, request_.top_logprobs);
+  }
+}
+
+void LiveSequence::Finish(const absl::Status& status) {
+  stats_.total_time = absl::Now() - arrival_;
+  sink_->OnFinish(status, status.ok() ? finish_reason_ : FinishReason::kNone, stats_);
+}
+
+}  // namespace strata::verify

@@ -1,0 +1,104 @@
+#ifndef STRATA_SERVICES_VERIFY_SCHEDULER_LIVE_SEQUENCE_H_
+#define STRATA_SERVICES_VERIFY_SCHEDULER_LIVE_SEQUENCE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "common/base/draft_tree.h"
+#include "common/tokenizer/tokenizer.h"
+#include "services/verify/drafting/draft_source.h"
+#include "services/verify/engine/engine.h"
+#include "services/verify/scheduler/generation.h"
+#include "services/verify/scheduler/stop_matcher.h"
+
+namespace strata::verify {
+
+// One request between admission and its end: its tokens, its KV cache, its next rows,
+// and what becomes of their logits. Knows nothing of the other sequences.
+// Not thread-safe.
+class LiveSequence {
+ public:
+  // `tokenizer` must outlive it. request.max_tokens fits already.
+  LiveSequence(uint64_t id, GenerationRequest request, std::shared_ptr<GenerationSink> sink,
+               std::unique_ptr<engine::KvSequence> kv, const Tokenizer& tokenizer,
+               absl::Time arrival);
+
+  uint64_t id() const { return id_; }
+  GenerationSink& sink() { return *sink_; }
+  engine::KvSequence& kv() { return *kv_; }
+  GenerationStats& stats() { return stats_; }
+  std::span<const TokenId> tokens() const { return tokens_; }
+  // Whether the draft source has ever been asked about it.
+  bool drafted() const { return drafted_; }
+
+  // Whether prompt tokens are still to be computed.
+  bool prefilling() const { return output_tokens() == 0; }
+  // Tokens that are not in the cache: the rest of the prompt, or the last token.
+  int64_t pending() const { return static_cast<int64_t>(tokens_.size()) - kv_->length(); }
+
+  // Most nodes of the next tree: no deeper than the tokens that are left, less the one
+  // that the model adds itself. 0 while prefilling and if speculation is off.
+  uint32_t DraftBudget(uint32_t default_nodes) const;
+  // The question to ask of a draft source; valid until the next call that changes this.
+  DraftQuery NextQuery(uint32_t budget);
+  // The answer, checked by the caller; empty for none.
+  void SetTree(DraftTree tree) { tree_ = std::move(tree); }
+
+  // The rows of the next forward pass: up to `prefill_rows` of the prompt, or the last
+  // token and the draft tree. Valid until TakeLogits.
+  engine::SequenceInput PrepareInput(int64_t prefill_rows);
+  // Verifies and commits. `logits` are those of PrepareInput's logit_rows, row-major.
+  // Passes new tokens to the sink. INTERNAL if the engine refuses to commit.
+  absl::Status TakeLogits(std::span<const float> logits, int64_t vocab_size,
+                          engine::Engine& engine, engine::SamplerScratch& scratch);
+
+  // Gives the KV pages back. Only Finish may follow.
+  void ReleaseCache() { kv_.reset(); }
+  // kNone while it goes on.
+  FinishReason finish_reason() const { return finish_reason_; }
+  // Tells the sink that this was all.
+  void Finish(const absl::Status& status);
+
+ private:
+  int64_t output_tokens() const {
+    return static_cast<int64_t>(tokens_.size() - request_.prompt.size());
+  }
+  // Takes the tokens one by one until one ends the request; returns how many were taken.
+  size_t Emit(const engine::VerifiedPath& path, std::span<const float> logits, int64_t vocab_size);
+  // `accepted`: the nodes, root to leaf, whose tokens were taken.
+  void CountTree(std::span<const int32_t> accepted);
+  void AddLogprob(std::span<const float> row, TokenId token, GenerationChunk& chunk) const;
+
+  const uint64_t id_;
+  const GenerationRequest request_;
+  const std::shared_ptr<GenerationSink> sink_;
+  std::unique_ptr<engine::KvSequence> kv_;
+  const std::unique_ptr<Tokenizer::Stream> detokenizer_;
+  const absl::Time arrival_;
+  StopMatcher stop_matcher_;
+  engine::TokenHistory history_;
+  // Prompt and output.
+  std::vector<TokenId> tokens_;
+  FinishReason finish_reason_ = FinishReason::kNone;
+  GenerationStats stats_;
+
+  // The draft of this step, and the verdict on that of the step before.
+  DraftTree tree_;
+  bool drafted_ = false;
+  bool has_feedback_ = false;
+  std::vector<int32_t> accepted_nodes_;
+
+  // Rows of this step.
+  std::vector<int32_t> rows_;
+  std::vector<int32_t> parents_;
+  std::vector<int32_t> logit_rows_;
+  // Of them, those ahead of the draft tree.
+  int64_t chain_rows_ = 0;
+};
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_SCHEDULER_LIVE_SEQUENCE_H_

@@ -1,0 +1,290 @@
+#include "services/verify/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "spdlog/spdlog.h"
+
+namespace strata::verify {
+namespace {
+
+absl::Status OutOfRange(const char* name, int64_t value, int64_t low, int64_t high) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(name, " is ", value, ", must be in [", low, ", ", high, "]"));
+}
+
+absl::Status ToStatus(const engine::Status& status) {
+  const absl::StatusCode code = status.code() == engine::ErrorCode::kResourceExhausted
+                                    ? absl::StatusCode::kResourceExhausted
+                                    : absl::StatusCode::kInternal;
+  return absl::Status(code, absl::StrCat("forward pass failed: ", status.message()));
+}
+
+}  // namespace
+
+absl::Status ValidateSchedulerOptions(const SchedulerOptions& options) {
+  if (options.max_batch < 1 || options.max_batch > 1024) {
+    return OutOfRange("max_batch", options.max_batch, 1, 1024);
+  }
+  if (options.max_queue < 1) return OutOfRange("max_queue", options.max_queue, 1, INT32_MAX);
+  if (options.prefill_chunk < 1) {
+    return OutOfRange("prefill_chunk", options.prefill_chunk, 1, INT32_MAX);
+  }
+  if (options.draft_nodes > options.max_draft_nodes) {
+    return OutOfRange("draft_nodes", options.draft_nodes, 0, options.max_draft_nodes);
+  }
+  return absl::OkStatus();
+}
+
+Scheduler::Scheduler(const SchedulerOptions& options, engine::Engine& engine,
+                     const Tokenizer& tokenizer, std::unique_ptr<DraftSource> draft_source)
+    : options_(options),
+      engine_(engine),
+      tokenizer_(tokenizer),
+      draft_source_(std::move(draft_source)),
+      worker_([this] { Run(); }) {}
+
+Scheduler::~Scheduler() {
+  {
+    absl::MutexLock lock(&mutex_);
+    admitting_ = false;
+    stopping_ = true;
+  }
+  worker_.join();
+}
+
+int64_t Scheduler::PagesFor(const GenerationRequest& request) const {
+  // A draft tree has at most as many nodes as there are tokens left, so it fits too.
+  const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_tokens;
+  const int64_t page = engine_.info().kv_page_tokens;
+  return (tokens + page - 1) / page;
+}
+
+absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink) {
+  const engine::EngineInfo& info = engine_.info();
+  if (request.prompt.empty()) return absl::InvalidArgumentError("the prompt is empty");
+  for (const TokenId token : request.prompt) {
+    if (token < 0 || token >= info.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat("the prompt has token id ", token,
+                                                     ", must be in [0, ", info.vocab_size, ")"));
+    }
+  }
+  if (request.max_tokens < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_tokens is ", request.max_tokens, ", must be at least 1"));
+  }
+  const int64_t prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  const int64_t room = info.max_sequence_length - prompt_tokens;
+  if (room < 1) {
+    return absl::OutOfRangeError(absl::StrCat("the prompt has ", prompt_tokens,
+                                              " tokens, at most ", info.max_sequence_length - 1,
+                                              " leave room for an answer"));
+  }
+  request.max_tokens = std::min(request.max_tokens, room);
+  if (request.max_nodes.has_value()) {
+    request.max_nodes = std::min(*request.max_nodes, options_.max_draft_nodes);
+  }
+  if (PagesFor(request) > info.kv_pages_total) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "prompt and max_tokens need room for ", prompt_tokens + request.max_tokens,
+        " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
+  }
+  absl::MutexLock lock(&mutex_);
+  if (!admitting_) return absl::UnavailableError("the service is shutting down");
+  if (waiting_.size() >= static_cast<size_t>(options_.max_queue)) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the queue is full: ", waiting_.size(), " requests wait"));
+  }
+  waiting_.push_back({std::move(request), std::move(sink), absl::Now()});
+  ++unfinished_;
+  return absl::OkStatus();
+}
+
+void Scheduler::StopAdmission() {
+  absl::MutexLock lock(&mutex_);
+  admitting_ = false;
+}
+
+bool Scheduler::WaitIdle(absl::Duration timeout) const {
+  absl::MutexLock lock(&mutex_);
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return unfinished_ == 0; };
+  return mutex_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+}
+
+void Scheduler::Run() {
+  while (Admit()) {
+    DropCancelled();
+    if (!active_.empty()) Step();
+  }
+  const absl::Status stopped = absl::CancelledError("the service is shutting down");
+  while (!active_.empty()) End(active_.back().sequence->id(), stopped);
+  std::deque<Waiting> waiting;
+  {
+    absl::MutexLock lock(&mutex_);
+    waiting.swap(waiting_);
+    unfinished_ = 0;
+  }
+  for (Waiting& left : waiting) left.sink->OnFinish(stopped, FinishReason::kNone, {});
+}
+
+bool Scheduler::Admit() {
+  std::vector<Waiting> admitted;
+  std::vector<Waiting> cancelled;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (active_.empty()) {
+      const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stopping_ || !waiting_.empty();
+      };
+      mutex_.Await(absl::Condition(&work));
+    }
+    if (stopping_) return false;
+    // Also those far back, so that they do not count against the queue's length.
+    for (auto it = waiting_.begin(); it != waiting_.end();) {
+      if (it->sink->cancelled()) {
+        cancelled.push_back(std::move(*it));
+        it = waiting_.erase(it);
+        --unfinished_;
+      } else {
+        ++it;
+      }
+    }
+    // In order of arrival: a large request is not overtaken for ever by small ones.
+    while (!waiting_.empty() &&
+           active_.size() + admitted.size() < static_cast<size_t>(options_.max_batch) &&
+           PagesFor(waiting_.front().request) <= kv_pages_unreserved()) {
+      reserved_pages_.fetch_add(PagesFor(waiting_.front().request), std::memory_order_relaxed);
+      admitted.push_back(std::move(waiting_.front()));
+      waiting_.pop_front();
+    }
+  }
+  for (Waiting& request : cancelled) {
+    request.sink->OnFinish(absl::CancelledError("cancelled while waiting"), FinishReason::kNone,
+                           {});
+  }
+  for (Waiting& request : admitted) {
+    const int64_t pages = PagesFor(request.request);
+    active_.push_back({std::make_unique<LiveSequence>(
+                           next_id_++, std::move(request.request), std::move(request.sink),
+                           engine_.NewSequence(), tokenizer_, request.arrival),
+                       pages});
+  }
+  return true;
+}
+
+void Scheduler::DropCancelled() {
+  std::vector<uint64_t> ids;
+  for (const Active& active : active_) {
+    if (active.sequence->sink().cancelled()) ids.push_back(active.sequence->id());
+  }
+  for (const uint64_t id : ids) End(id, absl::CancelledError("cancelled by the client"));
+}
+
+void Scheduler::Step() {
+  Draft();
+  std::vector<engine::SequenceInput> inputs;
+  std::vector<LiveSequence*> batch = PlanBatch(inputs);
+  ForwardAndVerify(std::move(batch), std::move(inputs));
+}
+
+void Scheduler::Draft() {
+  std::vector<DraftQuery> queries;
+  std::vector<LiveSequence*> asked;
+  for (const Active& active : active_) {
+    if (const uint32_t budget = active.sequence->DraftBudget(options_.draft_nodes); budget > 0) {
+      queries.push_back(active.sequence->NextQuery(budget));
+      asked.push_back(active.sequence.get());
+    }
+  }
+  if (queries.empty()) return;
+  std::vector<DraftReply> replies;
+  const absl::Time start = absl::Now();
+  draft_source_->Draft(queries, replies);
+  const absl::Duration taken = absl::Now() - start;
+  for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
+    GenerationStats& stats = asked[i]->stats();
+    stats.draft_time += taken;
+    if (replies[i].missed) ++stats.draft_misses;
+    if (absl::Status status =
+            ValidateDraftTree(replies[i].tree, engine_.info().vocab_size,
+                              static_cast<int>(queries[i].node_budget));
+        !status.ok()) {
+      spdlog::debug("draft dropped: {}", std::string(status.message()));
+      continue;
+    }
+    asked[i]->SetTree(std::move(replies[i].tree));
+  }
+}
+
+std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInput>& inputs) {
+  std::vector<LiveSequence*> batch;
+  int64_t prefill_left = options_.prefill_chunk;
+  for (const Active& active : active_) {
+    LiveSequence& sequence = *active.sequence;
+    if (sequence.prefilling()) {
+      const int64_t rows = std::min(sequence.pending(), prefill_left);
+      if (rows == 0) continue;
+      prefill_left -= rows;
+      inputs.push_back(sequence.PrepareInput(rows));
+    } else {
+      inputs.push_back(sequence.PrepareInput(0));
+    }
+    batch.push_back(&sequence);
+  }
+  return batch;
+}
+
+void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
+                                 std::vector<engine::SequenceInput> inputs) {
+  const absl::Time start = absl::Now();
+  const engine::Status forward = engine_.Forward(inputs, output_);
+  if (!forward.ok()) {
+    if (batch.size() == 1) {
+      End(batch[0]->id(), ToStatus(forward));
+      return;
+    }
+    // One sequence must not fail the others.
+    spdlog::error("forward pass of {} sequences failed ({}); running them one by one",
+                  batch.size(), forward.message());
+    for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
+    return;
+  }
+  int64_t row = 0;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    LiveSequence& sequence = *batch[i];
+    const int64_t rows = static_cast<int64_t>(inputs[i].logit_rows.size());
+    const std::span<const float> logits =
+        std::span(output_.logits)
+            .subspan(row * output_.vocab_size, rows * output_.vocab_size);
+    row += rows;
+    absl::Duration& time =
+        sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;
+    const absl::Status status =
+        sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
+    time += absl::Now() - start;
+    if (!status.ok() || sequence.finish_reason() != FinishReason::kNone) {
+      End(sequence.id(), status);
+    }
+  }
+}
+
+void Scheduler::End(uint64_t id, const absl::Status& status) {
+  const auto it = std::find_if(active_.begin(), active_.end(), [id](const Active& active) {
+    return active.sequence->id() == id;
+  });
+  const std::unique_ptr<LiveSequence> sequence = std::move(it->sequence);
+  const int64_t pages = it->pages;
+  active_.erase(it);
+  if (sequence->drafted()) draft_source_->Close(id, sequence->tokens());
+  sequence->ReleaseCache();
+  reserved_pages_.fetch_sub(pages, std::memory_order_relaxed);
+  sequence->Finish(status);
+  absl::MutexLock lock(&mutex_);
+  --unfinished_;
+}
+
+}  // namespace strata::verify

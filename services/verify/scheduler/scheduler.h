@@ -1,0 +1,127 @@
+#ifndef STRATA_SERVICES_VERIFY_SCHEDULER_SCHEDULER_H_
+#define STRATA_SERVICES_VERIFY_SCHEDULER_SCHEDULER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/tokenizer/tokenizer.h"
+#include "services/verify/drafting/draft_source.h"
+#include "services/verify/engine/engine.h"
+#include "services/verify/scheduler/generation.h"
+#include "services/verify/scheduler/live_sequence.h"
+
+namespace strata::verify {
+
+struct SchedulerOptions {
+  // Most sequences in one forward pass, 1 to 1,024.
+  int max_batch = 16;
+  // Most requests that wait for room.
+  int max_queue = 256;
+  // Most prompt tokens in one forward pass, over all sequences: what a long prompt
+  // may hold up the others by.
+  int prefill_chunk = 256;
+  // Draft nodes a step of a request that does not say; requests may not ask for more than
+  // max_draft_nodes.
+  uint32_t draft_nodes = 16;
+  uint32_t max_draft_nodes = 256;
+};
+
+// INVALID_ARGUMENT names the option that is out of range.
+absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
+
+// Continuous batching: one worker thread runs step after step; requests join and
+// leave between any two. A step is one question to the draft source for all decoding
+// sequences, one forward pass over draft trees and prompt chunks, and verification.
+// The tokens of a request do not depend on what else runs, nor on any draft.
+// Public methods are thread-safe.
+class Scheduler {
+ public:
+  // `options` are valid; engine and tokenizer must outlive the scheduler, and nobody else
+  // may call the engine's Forward or Commit meanwhile.
+  Scheduler(const SchedulerOptions& options, engine::Engine& engine, const Tokenizer& tokenizer,
+            std::unique_ptr<DraftSource> draft_source);
+  // Requests not finished end with CANCELLED.
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Queues a request. On an error the sink is not called: INVALID_ARGUMENT (empty prompt, a token
+  // outside the vocabulary, max_tokens below 1), OUT_OF_RANGE (no room for a token behind the
+  // prompt), RESOURCE_EXHAUSTED (queue full, or larger than the KV cache), UNAVAILABLE (draining).
+  absl::Status Submit(GenerationRequest request, std::shared_ptr<GenerationSink> sink)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // From here on Submit says UNAVAILABLE.
+  void StopAdmission() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits until no request is left, or for `timeout`. True if none is.
+  bool WaitIdle(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const DraftSource& draft_source() const { return *draft_source_; }
+  // KV pages that no admitted request may come to need.
+  int64_t kv_pages_unreserved() const {
+    return engine_.info().kv_pages_total - reserved_pages_.load(std::memory_order_relaxed);
+  }
+  const SchedulerOptions& options() const { return options_; }
+
+ private:
+  struct Waiting {
+    GenerationRequest request;
+    std::shared_ptr<GenerationSink> sink;
+    absl::Time arrival;
+  };
+  struct Active {
+    std::unique_ptr<LiveSequence> sequence;
+    int64_t pages = 0;
+  };
+
+  int64_t PagesFor(const GenerationRequest& request) const;
+  // The worker.
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Moves waiting requests to active_ while there is room; waits if there is nothing at all to do.
+  // False when the scheduler is to end.
+  bool Admit() ABSL_LOCKS_EXCLUDED(mutex_);
+  void DropCancelled();
+  void Step();
+  void Draft();
+  // The sequences of this step, with their rows prepared.
+  std::vector<LiveSequence*> PlanBatch(std::vector<engine::SequenceInput>& inputs);
+  void ForwardAndVerify(std::vector<LiveSequence*> batch,
+                        std::vector<engine::SequenceInput> inputs);
+  // Ends active sequence `id` and frees all it holds.
+  void End(uint64_t id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const SchedulerOptions options_;
+  engine::Engine& engine_;
+  const Tokenizer& tokenizer_;
+  const std::unique_ptr<DraftSource> draft_source_;
+  std::atomic<int64_t> reserved_pages_ = 0;
+
+  // The worker's alone.
+  std::vector<Active> active_;
+  uint64_t next_id_ = 1;
+  engine::SamplerScratch scratch_;
+  engine::ForwardOutput output_;
+
+  mutable absl::Mutex mutex_;
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+  // Requests submitted and not yet finished.
+  int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool admitting_ ABSL_GUARDED_BY(mutex_) = true;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Last: starts when all else is there.
+  std::thread worker_;
+};
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_SCHEDULER_SCHEDULER_H_

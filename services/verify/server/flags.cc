@@ -1,0 +1,164 @@
+#include "services/verify/server/flags.h"
+
+#include <CLI/CLI.hpp>
+
+namespace strata::verify {
+namespace {
+
+constexpr int kUsageError = 2;
+constexpr int kBytesPerMb = 1 << 20;
+
+void AddServing(CLI::App& app, Flags& flags, int& max_message_mb) {
+  app.add_option("--listen", flags.server.listen,
+                 "Address to serve on: HOST:PORT (port 0: any free one) or unix:PATH")
+      ->capture_default_str();
+  app.add_option("--port-file", flags.port_file,
+                 "Write the address that is served to this file once it is");
+  app.add_option("--serving-threads", flags.server.max_threads,
+                 "Most threads that serve calls; an answer holds one while it is made")
+      ->check(CLI::Range(4, 65536))
+      ->capture_default_str();
+  app.add_option("--max-message-mb", max_message_mb, "Longest message that is read, in MiB")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--tls-cert", flags.server.tls.cert_file, "PEM certificate chain of this server");
+  app.add_option("--tls-key", flags.server.tls.key_file, "PEM private key of this server");
+  app.add_option("--tls-client-ca", flags.server.tls.ca_file,
+                 "PEM authorities that clients' certificates must come from (mutual TLS)");
+  app.add_option("--drain-seconds", flags.drain_s,
+                 "After SIGTERM or SIGINT, how long answers under way may take to end")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level, "Least severe messages that are logged")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
+  app.add_option("--model", flags.engine.model_dir,
+                 "Model folder: config.json, *.safetensors, tokenizer.json")
+      ->required();
+  app.add_option("--model-id", flags.model_id,
+                 "Names the model in GetModelInfo and keys its model tier (default: the folder's "
+                 "name)");
+  app.add_option("--dtype", dtype, "Type of weights, activations and KV cache")
+      ->check(CLI::IsMember({"bf16", "fp32"}))
+      ->capture_default_str();
+  app.add_option("--device", flags.engine.device, "Where the model runs")->capture_default_str();
+  app.add_option("--threads", flags.engine.threads,
+                 "Threads of a forward pass; 0 is one a core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--kv-tokens", flags.engine.kv_tokens,
+                 "Room in the KV cache, in tokens over all sequences")
+      ->check(CLI::Range(int64_t{16}, int64_t{1} << 32))
+      ->capture_default_str();
+  app.add_option("--max-sequence-length", flags.engine.max_sequence_length,
+                 "Longest sequence, prompt and output; 0 is the model's own limit")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
+      ->capture_default_str();
+  app.add_flag("!--no-self-check", flags.engine.self_check,
+               "Start without the row-invariance check (GetModelInfo then says exact: false)");
+}
+
+void AddScheduling(CLI::App& app, Flags& flags) {
+  app.add_option("--max-batch", flags.scheduler.max_batch, "Most sequences in one forward pass")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--max-queue", flags.scheduler.max_queue, "Most requests that wait for room")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--prefill-chunk", flags.scheduler.prefill_chunk,
+                 "Most prompt tokens in one forward pass")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app.add_option("--default-max-tokens", flags.default_max_tokens,
+                 "Tokens for a request that does not say")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+}
+
+void AddDrafting(CLI::App& app, Flags& flags) {
+  app.add_option("--draft", flags.draft,
+                 "Where drafts come from: embedded (a hierarchy in this process), remote or off "
+                 "(default: remote if --draft-address is given, else embedded)")
+      ->check(CLI::IsMember({"embedded", "remote", "off"}));
+  app.add_option("--draft-address", flags.draft_address, "Draft service, HOST:PORT or unix:PATH");
+  app.add_option("--draft-deadline-ms", flags.draft_deadline_ms,
+                 "Longest wait for the drafts of a step")
+      ->check(CLI::Range(0.1, 10000.0))
+      ->capture_default_str();
+  app.add_option("--draft-nodes", flags.scheduler.draft_nodes,
+                 "Draft nodes a step of a request that does not say")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  app.add_option("--max-draft-nodes", flags.scheduler.max_draft_nodes,
+                 "Most draft nodes a step that a request may ask for")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_flag("--draft-tls", flags.draft_tls, "Use TLS towards the draft service");
+  app.add_option("--draft-tls-ca", flags.draft_tls_files.ca_file,
+                 "PEM authorities that the draft service's certificate must come from");
+  app.add_option("--draft-tls-cert", flags.draft_tls_files.cert_file,
+                 "PEM certificate chain shown to the draft service");
+  app.add_option("--draft-tls-key", flags.draft_tls_files.key_file, "PEM private key for it");
+  app.add_option("--corpus", flags.corpus, "Embedded: corpus snapshot, as for strata-draft");
+  app.add_option("--block-cache-mb", flags.block_cache_mb,
+                 "Embedded: memory for blocks read from the corpus, in MiB")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--model-tier-dir", flags.model_store.dir,
+                 "Embedded: folder where model tiers are saved and loaded from");
+  app.add_option("--model-tier-bytes", flags.model_store.max_bytes,
+                 "Embedded: memory for all model tiers, in bytes or like 512MB")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->capture_default_str();
+  app.add_option("--save-interval", flags.save_interval_s,
+                 "Embedded: seconds between saves of the model tiers")
+      ->check(CLI::Range(0.1, 1e6))
+      ->capture_default_str();
+}
+
+// What CLI11 cannot check option by option.
+void CheckTogether(Flags& flags) {
+  if (flags.draft.empty()) flags.draft = flags.draft_address.empty() ? "embedded" : "remote";
+  if (flags.draft == "remote" && flags.draft_address.empty()) {
+    throw CLI::ValidationError("--draft", "remote needs --draft-address");
+  }
+  if (flags.draft != "remote" && !flags.draft_address.empty()) {
+    throw CLI::ValidationError("--draft-address", "goes with --draft remote alone");
+  }
+  if (flags.draft != "embedded" && !(flags.corpus.empty() && flags.model_store.dir.empty())) {
+    throw CLI::ValidationError("--corpus, --model-tier-dir",
+                               "go with --draft embedded alone; with a remote draft service they "
+                               "are its own");
+  }
+}
+
+}  // namespace
+
+std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
+  Flags flags;
+  flags.server.listen = "127.0.0.1:50061";
+  int max_message_mb = flags.server.max_receive_bytes / kBytesPerMb;
+  std::string dtype = "bf16";
+  CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
+  app.set_version_flag("--version", STRATA_VERSION);
+  app.set_config("--config", "", "Read options from this TOML or INI file; the command line wins");
+  AddServing(app, flags, max_message_mb);
+  AddModel(app, flags, dtype);
+  AddScheduling(app, flags);
+  AddDrafting(app, flags);
+  try {
+    app.parse(argc, argv);
+    CheckTogether(flags);
+  } catch (const CLI::ParseError& error) {
+    *exit_code = app.exit(error) == 0 ? 0 : kUsageError;
+    return std::nullopt;
+  }
+  flags.server.max_receive_bytes = max_message_mb * kBytesPerMb;
+  flags.engine.dtype = dtype == "fp32" ? engine::DType::kFp32 : engine::DType::kBf16;
+  return flags;
+}
+
+}  // namespace strata::verify

@@ -1,0 +1,45 @@
+#ifndef STRATA_SERVICES_VERIFY_SERVER_FLAGS_H_
+#define STRATA_SERVICES_VERIFY_SERVER_FLAGS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "common/rpc/credentials.h"
+#include "common/rpc/server.h"
+#include "services/draft/tiers/model_store.h"
+#include "services/verify/engine/engine.h"
+#include "services/verify/scheduler/scheduler.h"
+
+namespace strata::verify {
+
+// What the command line says; see flags.cc for the help texts.
+struct Flags {
+  rpc::ServerOptions server;
+  std::string port_file;
+  engine::EngineOptions engine;
+  std::string model_id;
+  SchedulerOptions scheduler;
+  uint32_t default_max_tokens = 256;
+  // "embedded", "remote" or "off".
+  std::string draft;
+  std::string draft_address;
+  double draft_deadline_ms = 20;
+  bool draft_tls = false;
+  rpc::TlsFiles draft_tls_files;
+  std::string corpus;
+  size_t block_cache_mb = 256;
+  draft::ModelStoreOptions model_store;
+  double save_interval_s = 300;
+  double drain_s = 30;
+  std::string log_level = "info";
+};
+
+// Parses the command line. Returns nothing after having printed help, version or what is wrong;
+// *exit_code is then what main() is to return.
+std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code);
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_SERVER_FLAGS_H_

@@ -1,0 +1,148 @@
+#include "services/verify/server/generate_service.h"
+
+#include <grpcpp/server_context.h>
+#include <spdlog/spdlog.h>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/rpc/status.h"
+#include "services/verify/server/stream_sink.h"
+
+namespace strata::verify {
+namespace {
+
+// How soon a cancelled call is noticed while the scheduler has nothing for it.
+constexpr absl::Duration kCancelPoll = absl::Milliseconds(50);
+
+void FillLogprob(const engine::TokenLogprob& from, v1::TokenLogprob& to) {
+  to.set_id(from.id);
+  to.set_logprob(from.logprob);
+}
+
+void FillChunk(const GenerationChunk& chunk, v1::GenerateResponse& response) {
+  for (TokenId token : chunk.tokens) response.add_token_ids(token);
+  response.set_text(chunk.text);
+  for (const OutputLogprob& logprob : chunk.logprobs) {
+    v1::TokenLogprob& to = *response.add_logprobs();
+    FillLogprob(logprob.token, to);
+    for (const engine::TokenLogprob& other : logprob.top) FillLogprob(other, *to.add_top());
+  }
+}
+
+void FillStatistics(const GenerationStats& from, uint64_t seed, v1::GenerationStatistics& to) {
+  to.set_prompt_tokens(from.prompt_tokens);
+  to.set_output_tokens(from.output_tokens);
+  to.set_steps(from.steps);
+  to.set_drafted(from.drafted);
+  to.set_accepted(from.accepted);
+  to.mutable_drafted_by_position()->Add(from.drafted_by_position.begin(),
+                                        from.drafted_by_position.end());
+  to.mutable_accepted_by_position()->Add(from.accepted_by_position.begin(),
+                                         from.accepted_by_position.end());
+  for (int tier = 1; tier < kTierKinds; ++tier) {
+    if (from.drafted_by_tier[tier] == 0) continue;
+    v1::TierCount& count = *to.add_by_tier();
+    count.set_tier(static_cast<v1::Tier>(tier));
+    count.set_drafted(from.drafted_by_tier[tier]);
+    count.set_accepted(from.accepted_by_tier[tier]);
+  }
+  to.set_prefill_seconds(absl::ToDoubleSeconds(from.prefill_time));
+  to.set_draft_seconds(absl::ToDoubleSeconds(from.draft_time));
+  to.set_verify_seconds(absl::ToDoubleSeconds(from.verify_time));
+  to.set_total_seconds(absl::ToDoubleSeconds(from.total_time));
+  to.set_draft_misses(from.draft_misses);
+  to.set_seed(seed);
+}
+
+v1::FinishReason ToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEos:
+      return v1::FINISH_REASON_EOS;
+    case FinishReason::kStop:
+      return v1::FINISH_REASON_STOP;
+    case FinishReason::kLength:
+      return v1::FINISH_REASON_LENGTH;
+    case FinishReason::kNone:
+      break;
+  }
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+}  // namespace
+
+grpc::Status GenerateService::Generate(grpc::ServerContext* context,
+                                       const v1::GenerateRequest* request,
+                                       grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  try {
+    auto read = reader_.Read(*request);
+    if (!read.ok()) return rpc::ToGrpcStatus(read.status());
+    const uint64_t seed = read->sampling.seed;
+    auto sink = std::make_shared<StreamSink>();
+    if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
+      return rpc::ToGrpcStatus(status);
+    }
+    std::optional<StreamSink::End> end;
+    while (!end) {
+      std::deque<GenerationChunk> chunks = sink->Take(kCancelPoll, &end);
+      if (context->IsCancelled()) sink->Cancel();
+      v1::GenerateResponse response;
+      for (const GenerationChunk& chunk : chunks) {
+        response.Clear();
+        FillChunk(chunk, response);
+        if (!sink->cancelled() && !writer->Write(response)) sink->Cancel();
+      }
+    }
+    if (!end->status.ok()) return rpc::ToGrpcStatus(end->status);
+    v1::GenerateResponse last;
+    last.set_finish_reason(ToProto(end->reason));
+    FillStatistics(end->stats, seed, *last.mutable_statistics());
+    writer->Write(last);
+    spdlog::debug("request {}: {} tokens in {} steps", request->request_id(),
+                  end->stats.output_tokens, end->stats.steps);
+    return grpc::Status::OK;
+  } catch (const std::exception& error) {
+    // Out of memory and the like must not take the service down.
+    return rpc::ToGrpcStatus(absl::InternalError(error.what()));
+  }
+}
+
+grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetModelInfoRequest*,
+                                           v1::GetModelInfoResponse* response) {
+  const engine::EngineInfo& info = engine_.info();
+  response->set_model_id(identity_.model_id);
+  response->set_architecture(info.architecture);
+  response->set_vocab_size(static_cast<uint32_t>(info.vocab_size));
+  response->set_max_sequence_length(static_cast<uint32_t>(info.max_sequence_length));
+  response->set_dtype(engine::DTypeName(info.dtype));
+  response->set_device(info.device);
+  response->set_tokenizer_fingerprint(identity_.tokenizer_fingerprint);
+  response->set_exact(info.exact);
+  for (const std::string& note : info.exactness_notes) response->add_exactness_notes(note);
+  for (int32_t id : info.eos_token_ids) response->add_eos_token_ids(id);
+  response->set_kv_pages_total(static_cast<uint32_t>(info.kv_pages_total));
+  response->set_kv_pages_free(static_cast<uint32_t>(engine_.kv_pages_free()));
+  response->set_kv_page_tokens(info.kv_page_tokens);
+  response->set_draft_mode(scheduler_.draft_source().mode());
+  response->set_draft_available(scheduler_.draft_source().available());
+  response->set_version(identity_.version);
+  response->set_max_batch(scheduler_.options().max_batch);
+  return grpc::Status::OK;
+}
+
+grpc::Status GenerateService::Tokenize(grpc::ServerContext*, const v1::TokenizeRequest* request,
+                                       v1::TokenizeResponse* response) {
+  try {
+    auto ids = reader_.Tokenize(*request);
+    if (!ids.ok()) return rpc::ToGrpcStatus(ids.status());
+    for (TokenId id : *ids) response->add_ids(id);
+    return grpc::Status::OK;
+  } catch (const std::exception& error) {
+    return rpc::ToGrpcStatus(absl::InternalError(error.what()));
+  }
+}
+
+}  // namespace strata::verify

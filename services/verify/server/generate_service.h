@@ -1,0 +1,44 @@
+#ifndef STRATA_SERVICES_VERIFY_SERVER_GENERATE_SERVICE_H_
+#define STRATA_SERVICES_VERIFY_SERVER_GENERATE_SERVICE_H_
+
+#include <string>
+
+#include "services/verify/engine/engine.h"
+#include "services/verify/scheduler/scheduler.h"
+#include "services/verify/server/request_reader.h"
+#include "strata/v1/generate.grpc.pb.h"
+
+namespace strata::verify {
+
+// What GetModelInfo says besides the engine's own.
+struct ServiceIdentity {
+  std::string model_id;
+  std::string tokenizer_fingerprint;
+  std::string version;
+};
+
+// The RPC shell. Thread-safe; one thread a call.
+class GenerateService final : public v1::GenerateService::Service {
+ public:
+  // All borrowed.
+  GenerateService(Scheduler& scheduler, const engine::Engine& engine, const RequestReader& reader,
+                  ServiceIdentity identity)
+      : scheduler_(scheduler), engine_(engine), reader_(reader), identity_(std::move(identity)) {}
+
+  grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
+                        grpc::ServerWriter<v1::GenerateResponse>* writer) override;
+  grpc::Status GetModelInfo(grpc::ServerContext* context, const v1::GetModelInfoRequest* request,
+                            v1::GetModelInfoResponse* response) override;
+  grpc::Status Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
+                        v1::TokenizeResponse* response) override;
+
+ private:
+  Scheduler& scheduler_;
+  const engine::Engine& engine_;
+  const RequestReader& reader_;
+  const ServiceIdentity identity_;
+};
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_SERVER_GENERATE_SERVICE_H_

@@ -1,0 +1,226 @@
+// strata-verify: the verify service. See --help and services/verify/README.md.
+//
+// Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
+// with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/rpc/server.h"
+#include "common/rpc/shutdown_signal.h"
+#include "common/tokenizer/chat_template.h"
+#include "common/tokenizer/tokenizer.h"
+#include "services/draft/corpus/corpus_tier.h"
+#include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/tiers/atomic_file.h"
+#include "services/draft/tiers/model_store.h"
+#include "services/draft/tiers/periodic_saver.h"
+#include "services/verify/drafting/embedded_draft_source.h"
+#include "services/verify/drafting/remote_draft_source.h"
+#include "services/verify/engine/engine.h"
+#include "services/verify/scheduler/scheduler.h"
+#include "services/verify/server/engine_status.h"
+#include "services/verify/server/flags.h"
+#include "services/verify/server/generate_service.h"
+#include "services/verify/server/request_reader.h"
+
+namespace strata::verify {
+namespace {
+
+std::string VerifierId() {
+  char host[256] = "verifier";
+  gethostname(host, sizeof(host) - 1);
+  // A restarted process must not be taken for its predecessor.
+  return absl::StrCat(std::string(host).substr(0, 64), ":", getpid(), ":", std::random_device{}());
+}
+
+std::string ModelId(const Flags& flags) {
+  if (!flags.model_id.empty()) return flags.model_id;
+  std::filesystem::path path = std::filesystem::path(flags.engine.model_dir).lexically_normal();
+  if (path.filename().empty()) path = path.parent_path();
+  const std::string name = path.filename().string();
+  return name.empty() ? "model" : name;
+}
+
+// The hierarchy in this process, and what keeps its model tiers.
+struct EmbeddedHierarchy {
+  std::shared_ptr<draft::ModelStore> store;
+  std::shared_ptr<draft::Drafter> drafter;
+};
+
+absl::StatusOr<EmbeddedHierarchy> MakeHierarchy(const Flags& flags) {
+  draft::DrafterOptions options;
+  if (!flags.corpus.empty()) {
+    auto corpus = draft::CorpusTier::Open(flags.corpus, flags.block_cache_mb << 20);
+    if (!corpus.ok()) return corpus.status();
+    options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
+    options.corpus_snapshot = (*corpus)->snapshot_name();
+    options.corpus_tokens = (*corpus)->token_count();
+    options.corpus = *std::move(corpus);
+  }
+  std::vector<std::string> warnings;
+  auto store = draft::ModelStore::Open(flags.model_store, &warnings);
+  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
+  if (!store.ok()) return store.status();
+  EmbeddedHierarchy hierarchy;
+  hierarchy.store = *std::move(store);
+  options.model_store = hierarchy.store;
+  auto drafter = draft::NewDrafter(std::move(options));
+  if (!drafter.ok()) return drafter.status();
+  hierarchy.drafter = *std::move(drafter);
+  return hierarchy;
+}
+
+// What a remote source falls back to: the context tier alone, in this process.
+absl::StatusOr<std::unique_ptr<DraftSource>> MakeFallback(const DraftIdentity& identity,
+                                                          absl::Duration deadline) {
+  auto drafter = draft::NewDrafter({});
+  if (!drafter.ok()) return drafter.status();
+  return NewEmbeddedDraftSource(std::shared_ptr<draft::Drafter>(*std::move(drafter)), identity,
+                                deadline);
+}
+
+absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags,
+                                                              const DraftIdentity& identity) {
+  const absl::Duration deadline = absl::Milliseconds(flags.draft_deadline_ms);
+  auto credentials = rpc::MakeChannelCredentials(flags.draft_tls_files, flags.draft_tls);
+  if (!credentials.ok()) return credentials.status();
+  auto fallback = MakeFallback(identity, deadline);
+  if (!fallback.ok()) return fallback.status();
+  RemoteDraftOptions options;
+  options.deadline = deadline;
+  return NewRemoteDraftSource(NewDraftChannel(flags.draft_address, *credentials), identity,
+                              options, *std::move(fallback));
+}
+
+absl::Status Announce(const Flags& flags, const std::string& address) {
+  if (!flags.port_file.empty()) {
+    absl::Status status = draft::WriteFileAtomically(flags.port_file, address + "\n");
+    if (!status.ok()) return status;
+  }
+  std::printf("listening on %s\n", address.c_str());
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+absl::Status Serve(const Flags& flags) {
+  if (absl::Status status = rpc::BlockShutdownSignals(); !status.ok()) return status;
+  if (absl::Status status = ValidateSchedulerOptions(flags.scheduler); !status.ok()) return status;
+
+  // Cheap checks first: loading a model takes seconds.
+  auto tokenizer = Tokenizer::Load(flags.engine.model_dir);
+  if (!tokenizer.ok()) return tokenizer.status();
+  auto chat_template = ChatTemplate::Load(flags.engine.model_dir);
+  if (!chat_template.ok() && !absl::IsNotFound(chat_template.status())) {
+    return chat_template.status();
+  }
+  std::optional<EmbeddedHierarchy> hierarchy;
+  if (flags.draft == "embedded") {
+    auto made = MakeHierarchy(flags);
+    if (!made.ok()) return made.status();
+    hierarchy = *std::move(made);
+  }
+
+  spdlog::info("loading {}", flags.engine.model_dir);
+  auto engine = engine::Engine::Load(flags.engine);
+  if (!engine.ok()) return ToAbslStatus(engine.status());
+  const engine::EngineInfo& info = (*engine)->info();
+  if ((*tokenizer)->vocab_size() > info.vocab_size) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(flags.engine.model_dir, ": the tokenizer has ids up to ",
+                     (*tokenizer)->vocab_size() - 1, ", the model ", info.vocab_size,
+                     " embeddings; they do not belong together"));
+  }
+  for (const std::string& note : info.exactness_notes) spdlog::info("exactness: {}", note);
+  if (!info.exact) {
+    spdlog::warn("the self-check does not vouch that drafts cannot change a token on this machine");
+  }
+
+  DraftIdentity identity;
+  identity.verifier_id = VerifierId();
+  identity.model_id = ModelId(flags);
+  identity.tokenizer_fingerprint = (*tokenizer)->fingerprint();
+  identity.vocab_size = info.vocab_size;
+  absl::StatusOr<std::unique_ptr<DraftSource>> source = NewNoDraftSource();
+  // Outlives the scheduler, so that the last save comes after the last output was learned.
+  std::optional<draft::PeriodicSaver> saver;
+  if (hierarchy) {
+    saver.emplace(hierarchy->store.get(), absl::Seconds(flags.save_interval_s));
+    source = NewEmbeddedDraftSource(hierarchy->drafter, identity,
+                                    absl::Milliseconds(flags.draft_deadline_ms));
+  } else if (flags.draft == "remote") {
+    source = MakeRemoteSource(flags, identity);
+  }
+  if (!source.ok()) return source.status();
+
+  Scheduler scheduler(flags.scheduler, **engine, **tokenizer, *std::move(source));
+  RequestLimits limits;
+  limits.default_max_tokens = flags.default_max_tokens;
+  limits.max_draft_nodes = flags.scheduler.max_draft_nodes;
+  const RequestReader reader(**tokenizer, chat_template.ok() ? chat_template->get() : nullptr,
+                             info.vocab_size, info.eos_token_ids, limits);
+  GenerateService service(scheduler, **engine, reader,
+                          {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION});
+  const std::array<grpc::Service*, 1> services = {&service};
+  auto server = rpc::Server::Start(flags.server, services);
+  if (!server.ok()) return server.status();
+  if (absl::Status status = Announce(flags, (*server)->address()); !status.ok()) return status;
+
+  const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
+  spdlog::info("signal {}: draining", signal_number);
+  const absl::Time deadline = absl::Now() + absl::Seconds(flags.drain_s);
+  (*server)->SetServing(false);
+  scheduler.StopAdmission();
+  if (!scheduler.WaitIdle(deadline - absl::Now())) {
+    spdlog::warn("answers still under way after {} s are cancelled", flags.drain_s);
+  }
+  // Handlers still have to write what the scheduler has made.
+  (*server)->Shutdown(std::max(absl::Seconds(1), deadline - absl::Now()));
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  int exit_code = 0;
+  const std::optional<Flags> flags = ParseFlags(argc, argv, &exit_code);
+  if (!flags.has_value()) return exit_code;
+  spdlog::set_default_logger(spdlog::stderr_color_mt("strata-verify"));
+  spdlog::set_level(spdlog::level::from_str(flags->log_level));
+  const absl::Status status = Serve(*flags);
+  if (!status.ok()) {
+    spdlog::critical("{}", std::string(status.message()));
+    return 1;
+  }
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace strata::verify
+
+int main(int argc, char** argv) {
+  // Only out-of-memory and the like get here.
+  try {
+    return strata::verify::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "strata-verify: %s\n", error.what());
+    return 1;
+  }
+}

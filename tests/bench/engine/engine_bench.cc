@@ -1,0 +1,109 @@
+// Times plain decoding and draft-tree steps of a model. One JSON object on stdout.
+//
+//   engine_bench MODEL_DIR [bf16|fp32] [THREADS] [CONTEXT]
+//
+// Run it with nothing else on the machine; compare ratios within one run.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "services/verify/engine/engine.h"
+
+namespace {
+
+using namespace strata::engine;
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void Check(const Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "%s\n", status.message().c_str());
+  std::exit(1);
+}
+
+std::vector<int32_t> Iota(int64_t count) {
+  std::vector<int32_t> rows(count);
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+// Median milliseconds of a pass over a binary tree of `rows` rows, nothing committed.
+double TreeStep(Engine& engine, KvSequence& sequence, int rows) {
+  std::vector<int32_t> tokens(rows), parents(rows);
+  for (int i = 0; i < rows; ++i) {
+    tokens[i] = 100 + i;
+    parents[i] = i == 0 ? -1 : (i - 1) / 2;
+  }
+  const std::vector<int32_t> wanted = Iota(rows);
+  ForwardOutput output;
+  std::vector<double> times;
+  for (int k = 0; k < 15; ++k) {
+    const double start = Seconds();
+    const SequenceInput input{&sequence, tokens, parents, wanted};
+    Check(engine.Forward({&input, 1}, output));
+    Check(engine.Commit(sequence, {}));
+    times.push_back((Seconds() - start) * 1e3);
+  }
+  std::nth_element(times.begin(), times.begin() + times.size() / 2, times.end());
+  return times[times.size() / 2];
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: engine_bench MODEL_DIR [bf16|fp32] [THREADS] [CONTEXT]\n");
+    return 2;
+  }
+  EngineOptions options;
+  options.model_dir = argv[1];
+  if (argc > 2) options.dtype = std::strcmp(argv[2], "fp32") == 0 ? DType::kFp32 : DType::kBf16;
+  if (argc > 3) options.threads = std::atoi(argv[3]);
+  const int context = argc > 4 ? std::atoi(argv[4]) : 128;
+  options.kv_tokens = context + 1024;
+  const double load_start = Seconds();
+  auto engine = Engine::Load(options);
+  Check(engine.status());
+  const double load = Seconds() - load_start;
+
+  auto sequence = (*engine)->NewSequence();
+  std::vector<int32_t> prompt(context);
+  for (int i = 0; i < context; ++i) prompt[i] = 10 + (i * 7919) % 1000;
+  ForwardOutput output;
+  const std::vector<int32_t> last = {context - 1};
+  const double prefill_start = Seconds();
+  const SequenceInput prefill{sequence.get(), prompt, {}, last};
+  Check((*engine)->Forward({&prefill, 1}, output));
+  const double prefill_time = Seconds() - prefill_start;
+  Check((*engine)->Commit(*sequence, Iota(context)));
+
+  constexpr int kTokens = 128;
+  const std::vector<int32_t> row = {0};
+  const double decode_start = Seconds();
+  for (int i = 0; i < kTokens; ++i) {
+    const auto logits = output.row(0);
+    const int32_t best =
+        static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    const SequenceInput input{sequence.get(), {&best, 1}, {}, row};
+    Check((*engine)->Forward({&input, 1}, output));
+    Check((*engine)->Commit(*sequence, row));
+  }
+  const double decode = Seconds() - decode_start;
+  std::printf("{\"exact\": %s, \"load_seconds\": %.2f, \"prefill_tokens_per_second\": %.0f, "
+              "\"decode_tokens_per_second\": %.1f, \"step_ms\": {",
+              (*engine)->info().exact ? "true" : "false", load, context / prefill_time,
+              kTokens / decode);
+  const char* separator = "";
+  for (int rows : {1, 2, 4, 8, 16, 32, 64}) {
+    std::printf("%s\"%d\": %.2f", separator, rows, TreeStep(**engine, *sequence, rows));
+    separator = ", ";
+  }
+  std::printf("}}\n");
+  return 0;
+}

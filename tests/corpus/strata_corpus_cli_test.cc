@@ -1,0 +1,200 @@
+// The strata-corpus binary itself, with a real tokenizer: flags, messages, exit status.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "common/tokenizer/tokenizer.h"
+#include "services/draft/corpus/corpus_tier.h"
+#include "tests/corpus/corpus_testing.h"
+
+namespace strata::draft {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing::ReadFile;
+using testing::Reference;
+using testing::TempDir;
+using testing::Tokens;
+using testing::ToString;
+using testing::WriteFile;
+
+struct Result {
+  int exit = -1;
+  std::string out, err;
+};
+
+class Cli : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* model = std::getenv("STRATA_TEST_MODEL");
+    ASSERT_NE(model, nullptr) << "STRATA_TEST_MODEL must name a model folder with tokenizer.json";
+    model_ = model;
+  }
+
+  // Arguments are given to the shell.
+  Result Run(const std::string& arguments) {
+    const std::string command = "'" STRATA_CORPUS_BINARY "' " + arguments + " >'" + (dir_ / "out") +
+                                "' 2>'" + (dir_ / "err") + "' </dev/null";
+    const int status = std::system(command.c_str());
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, ReadFile(dir_ / "out"),
+            ReadFile(dir_ / "err")};
+  }
+  Result Build(const std::string& arguments) {
+    return Run("build --tokenizer '" + model_ + "' --out '" + (dir_ / "root") + "' " + arguments);
+  }
+
+  TempDir dir_;
+  std::string model_;
+};
+
+TEST_F(Cli, BuildsInspectsVerifies) {
+  const std::vector<std::string> texts = {"def main():\n    return 0\n",
+                                          "def main():\n    return 1\n# \xFF broken\n"};
+  WriteFile(dir_ / "in/a.py", texts[0]);
+  WriteFile(dir_ / "in/sub/b.md", texts[1]);
+  WriteFile(dir_ / "in/sub/c.bin", std::string(100, '\0'));
+  Result result = Build("--name one --json '" + (dir_ / "in") + "'");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  // Not a terminal: no bar.
+  EXPECT_EQ(result.err, "");
+  auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["documents"], 2);
+  EXPECT_EQ(json["skipped_binary_files"], 1);
+  EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "one\n");
+
+  // It holds what the tokenizer's ids of these texts hold.
+  auto tokenizer = Tokenizer::Load(model_);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  auto tier = CorpusTier::Open(dir_ / "root", 1 << 20);
+  ASSERT_TRUE(tier.ok()) << tier.status();
+  EXPECT_EQ((*tier)->tokenizer_fingerprint(), (*tokenizer)->fingerprint());
+  EXPECT_EQ((*tier)->vocab_size(), (*tokenizer)->vocab_size());
+  const testing::Documents documents = {(*tokenizer)->Encode(texts[0], false),
+                                        (*tokenizer)->Encode(texts[1], false)};
+  const Reference reference(documents, CountOptions());
+  for (const Tokens& context : reference.Contexts()) {
+    std::vector<Chain> chains;
+    (*tier)->Lookup(context, 20, 4, chains);
+    EXPECT_EQ(ToString(chains), ToString(reference.Lookup(context, 20, 4)));
+  }
+
+  result = Run("inspect '" + (dir_ / "root") + "'");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr((*tokenizer)->fingerprint()));
+  result = Run("inspect --json '" + (dir_ / "root/one") + "'");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out)["context_count"], reference.Contexts().size());
+  result = Run("verify '" + (dir_ / "root") + "'");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("whole"));
+  result = Run("verify --json '" + (dir_ / "root") + "'");
+  EXPECT_EQ(nlohmann::json::parse(result.out)["contexts"], reference.Contexts().size());
+}
+
+TEST_F(Cli, ThreadsAndMemoryChangeNothing) {
+  std::string lines;
+  for (int i = 0; i < 30000; ++i) {
+    lines += "{\"text\": \"number " + std::to_string(i * 7919 % 1000) + " of " +
+             std::to_string(i % 77) + " and then some more of the same\"}\n";
+  }
+  WriteFile(dir_ / "in.jsonl", lines);
+  ASSERT_EQ(Build("--name a --threads 1 '" + (dir_ / "in.jsonl") + "'").exit, 0);
+  const Result b = Build("--name b --threads 4 --memory 1 --json '" + (dir_ / "in.jsonl") + "'");
+  ASSERT_EQ(b.exit, 0) << b.err;
+  EXPECT_GT(nlohmann::json::parse(b.out)["spilled_runs"], 2);
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(dir_ / "root/a/rocksdb")) {
+    if (entry.path().extension() != ".sst") continue;
+    ++files;
+    EXPECT_EQ(ReadFile(entry.path()),
+              ReadFile(dir_ / ("root/b/rocksdb/" + entry.path().filename().string())));
+  }
+  EXPECT_EQ(files, 6);
+}
+
+TEST_F(Cli, OptionsReachTheSnapshot) {
+  WriteFile(dir_ / "in.jsonl", "{\"body\": \"a b c a b c a b d\"}\n");
+  const Result result =
+      Build("--field body --orders 1-2,4 --top 3 --depth 2 --prune-count 2 --json '" +
+            (dir_ / "in.jsonl") + "'");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  const auto options = nlohmann::json::parse(result.out)["options"];
+  EXPECT_EQ(options["orders"], (std::vector<int>{1, 2, 4}));
+  EXPECT_EQ(options["top"], 3);
+  EXPECT_EQ(options["depth"], 2);
+  EXPECT_EQ(options["prune_count"], 2);
+}
+
+TEST_F(Cli, FailuresSayWhatIsWrongAndLeaveNothing) {
+  WriteFile(dir_ / "empty.txt", "");
+  WriteFile(dir_ / "text.txt", "some text of several tokens");
+  WriteFile(dir_ / "bad.jsonl", "{\"text\": \"a\"}\nnonsense\n");
+  WriteFile(dir_ / "cut.xz",
+            "\xFD"
+            "7zXZ");
+  fs::create_directory(dir_ / "hollow");
+  const std::string text = "'" + (dir_ / "text.txt") + "'";
+  const std::pair<std::string, std::string> cases[] = {
+      {"'" + (dir_ / "empty.txt") + "'", "holds no text"},
+      {"'" + (dir_ / "hollow") + "'", "hold no files"},
+      {"'" + (dir_ / "none.txt") + "'", "no such file or folder"},
+      {"'" + (dir_ / "bad.jsonl") + "'", "bad.jsonl, line 2: it is not JSON"},
+      {"'" + (dir_ / "cut.xz") + "'", "ends too early"},
+      {"--orders 0-3 " + text, "--orders 0-3"},
+      {"--orders 1,17 " + text, "--orders 1,17"},
+      {"--orders x " + text, "--orders x"},
+      {"--top 0 " + text, "top: 0 is not in 1 to 64"},
+      {"--depth 9 " + text, "depth: 9 is not in 1 to 8"},
+      {"--prune-count 0 " + text, "prune-count"},
+      {"--prune-count 1000 " + text, "no context is left"},
+      {"--threads 0 " + text, "threads: 0"},
+      {"--name ../x " + text, "not a plain folder name"},
+  };
+  for (const auto& [arguments, message] : cases) {
+    const Result result = Build(arguments);
+    EXPECT_EQ(result.exit, 1) << arguments;
+    EXPECT_EQ(result.out, "") << arguments;
+    EXPECT_THAT(result.err, HasSubstr(message)) << arguments;
+    EXPECT_THAT(result.err, ::testing::StartsWith("strata-corpus: ")) << arguments;
+    EXPECT_TRUE(!fs::exists(dir_ / "root") || fs::is_empty(dir_ / "root")) << arguments;
+  }
+  Result result =
+      Run("build --tokenizer '" + (dir_ / "hollow") + "' --out '" + (dir_ / "root") + "' " + text);
+  EXPECT_EQ(result.exit, 1);
+  EXPECT_THAT(result.err, HasSubstr("NOT_FOUND"));
+  for (const char* command : {"inspect", "verify"}) {
+    result = Run(std::string(command) + " '" + (dir_ / "hollow") + "'");
+    EXPECT_EQ(result.exit, 1);
+    EXPECT_THAT(result.err, HasSubstr("FAILED_PRECONDITION"));
+  }
+}
+
+TEST_F(Cli, DamageIsFoundByVerify) {
+  WriteFile(dir_ / "in.txt", "some text of several tokens");
+  ASSERT_EQ(Build("--name s '" + (dir_ / "in.txt") + "'").exit, 0);
+  testing::FlipBit(dir_ / "root/s/rocksdb/000008.sst", 10, 3);
+  const Result result = Run("verify '" + (dir_ / "root") + "'");
+  EXPECT_EQ(result.exit, 1);
+  EXPECT_THAT(result.err, HasSubstr("DATA_LOSS"));
+  EXPECT_THAT(result.err, HasSubstr("rocksdb/000008.sst"));
+}
+
+TEST_F(Cli, WrongUsageIsStatusTwo) {
+  for (const char* arguments :
+       {"", "frobnicate", "build", "build --out x y", "inspect",
+        "build --tokenizer a --out b --memory 0 c", "build --tokenizer a --out b --top many c"}) {
+    EXPECT_EQ(Run(arguments).exit, 2) << arguments;
+  }
+  EXPECT_EQ(Run("--help").exit, 0);
+  EXPECT_THAT(Run("build --help").out, HasSubstr("--prune-count"));
+}
+
+}  // namespace
+}  // namespace strata::draft

@@ -1,0 +1,188 @@
+// common/rpc: what both servers stand on. Real connections over loopback.
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <array>
+#include <chrono>
+#include <fstream>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "common/rpc/credentials.h"
+#include "common/rpc/server.h"
+#include "common/rpc/shutdown_signal.h"
+#include "common/rpc/status.h"
+#include "strata/v1/draft.grpc.pb.h"
+#include "tests/draft/test_certificates.h"
+#include "tests/draft/test_util.h"
+
+namespace strata::rpc {
+namespace {
+
+using ::testing::HasSubstr;
+
+class EchoService final : public v1::DraftService::Service {
+ public:
+  grpc::Status GetDraftInfo(grpc::ServerContext* context, const v1::GetDraftInfoRequest* request,
+                            v1::GetDraftInfoResponse* response) override {
+    response->set_version("here");
+    return grpc::Status::OK;
+  }
+};
+
+class RpcTest : public testing::Test {
+ protected:
+  std::string Write(const std::string& name, const std::string& content) {
+    const std::string path = folder_.path() / name;
+    std::ofstream(path) << content;
+    return path;
+  }
+  std::unique_ptr<Server> Start(const ServerOptions& options) {
+    const std::array<grpc::Service*, 1> services = {&service_};
+    auto server = Server::Start(options, services);
+    EXPECT_TRUE(server.ok()) << server.status();
+    return server.ok() ? *std::move(server) : nullptr;
+  }
+  absl::Status StartStatus(const ServerOptions& options) {
+    const std::array<grpc::Service*, 1> services = {&service_};
+    return Server::Start(options, services).status();
+  }
+  static absl::Status Call(const std::string& address,
+                           const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+    const auto stub = v1::DraftService::NewStub(grpc::CreateChannel(address, credentials));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    v1::GetDraftInfoResponse response;
+    const grpc::Status status = stub->GetDraftInfo(&context, {}, &response);
+    if (status.ok()) {
+      EXPECT_EQ(response.version(), "here");
+    }
+    return FromGrpcStatus(status);
+  }
+  // The raw answer of the standard health service: field 1, 1 is SERVING, 2 NOT_SERVING.
+  static std::string Health(const std::string& address) {
+    grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    grpc::CompletionQueue queue;
+    const grpc::Slice empty;
+    const grpc::ByteBuffer nothing(&empty, 1);
+    const auto call =
+        stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", nothing, &queue);
+    call->StartCall();
+    grpc::ByteBuffer response;
+    grpc::Status status;
+    call->Finish(&response, &status, nullptr);
+    void* tag;
+    bool ok;
+    queue.Next(&tag, &ok);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    std::vector<grpc::Slice> slices;
+    if (status.ok()) {
+      EXPECT_TRUE(response.Dump(&slices).ok());
+    }
+    std::string bytes;
+    for (const grpc::Slice& slice : slices) {
+      bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+    }
+    return bytes;
+  }
+
+  draft::TemporaryFolder folder_;
+  EchoService service_;
+};
+
+TEST_F(RpcTest, ServesHealthAndShutsDown) {
+  const auto server = Start({});
+  ASSERT_NE(server, nullptr);
+  EXPECT_TRUE(Call(server->address(), grpc::InsecureChannelCredentials()).ok());
+  EXPECT_EQ(Health(server->address()), "\x08\x01");
+  server->SetServing(false);
+  EXPECT_EQ(Health(server->address()), "\x08\x02");
+  server->Shutdown(absl::InfiniteDuration());
+  server->Shutdown(absl::ZeroDuration());
+  EXPECT_TRUE(
+      absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
+}
+
+TEST_F(RpcTest, UnixSocket) {
+  const auto server = Start({.listen = "unix:" + (folder_.path() / "socket").string()});
+  ASSERT_NE(server, nullptr);
+  EXPECT_TRUE(Call(server->address(), grpc::InsecureChannelCredentials()).ok());
+}
+
+TEST_F(RpcTest, WhatCannotBeServedIsSaid) {
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.listen = "nonsense"})));
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.listen = "host:"})));
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.max_threads = 0})));
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.max_receive_bytes = 0})));
+  const auto server = Start({});
+  ASSERT_NE(server, nullptr);
+  EXPECT_TRUE(absl::IsUnavailable(StartStatus({.listen = server->address()})));
+  const std::string cert = Write("c", kServerCertificate), text = Write("t", "text"),
+                    empty = Write("e", "");
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.tls = {.ca_file = cert}})));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = text}})));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = empty}})));
+  const absl::Status missing =
+      StartStatus({.tls = {.cert_file = cert, .key_file = cert + ".missing"}});
+  EXPECT_TRUE(absl::IsNotFound(missing));
+  EXPECT_THAT(std::string(missing.message()), HasSubstr(".missing"));
+}
+
+TEST_F(RpcTest, MutualTlsAdmitsOnlyTheAuthoritysClients) {
+  const TlsFiles server_files = {Write("sc", kServerCertificate), Write("sk", kServerKey),
+                                 Write("ca", kClientCertificate)};
+  const auto server = Start({.listen = "localhost:0", .tls = server_files});
+  ASSERT_NE(server, nullptr);
+  const auto call = [&](const TlsFiles& files) {
+    const auto credentials = MakeChannelCredentials(files, /*use_tls=*/true);
+    return credentials.ok() ? Call(server->address(), *credentials) : credentials.status();
+  };
+  const std::string ca = server_files.cert_file;
+  const absl::Status good = call({server_files.ca_file, Write("ck", kClientKey), ca});
+  EXPECT_TRUE(good.ok()) << good;
+  EXPECT_TRUE(absl::IsUnavailable(call({"", "", ca}))) << "no certificate";
+  EXPECT_TRUE(absl::IsUnavailable(
+      call({Write("xc", kStrangerCertificate), Write("xk", kStrangerKey), ca})))
+      << "a certificate of another authority";
+  EXPECT_TRUE(absl::IsUnavailable(
+      call({server_files.ca_file, folder_.path() / "ck", folder_.path() / "xc"})))
+      << "a server of another authority";
+  EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      MakeChannelCredentials({"", "", ca}, /*use_tls=*/false).status()));
+}
+
+TEST(RpcStatusTest, EveryCodeGoesBothWaysAndLongMessagesAreCut) {
+  for (int code = 0; code <= 16; ++code) {
+    const absl::Status status(static_cast<absl::StatusCode>(code), code == 0 ? "" : "why");
+    EXPECT_EQ(static_cast<int>(ToGrpcStatus(status).error_code()), code);
+    EXPECT_EQ(FromGrpcStatus(ToGrpcStatus(status)), status);
+  }
+  EXPECT_EQ(ToGrpcStatus(absl::Status(static_cast<absl::StatusCode>(99), "x")).error_code(),
+            grpc::UNKNOWN);
+  // Two-byte characters after one of one byte: the limit falls inside a character.
+  std::string text = "x";
+  for (int i = 0; i < kMaxStatusMessageBytes; ++i) text += "\xc3\xa4";
+  const std::string cut = ToGrpcStatus(absl::InternalError(text)).error_message();
+  EXPECT_EQ(cut.size(), static_cast<size_t>(kMaxStatusMessageBytes) - 1);
+  EXPECT_EQ(cut, text.substr(0, cut.size()));
+}
+
+TEST(ShutdownSignalTest, WaitsForSigtermAndTimesOut) {
+  ASSERT_TRUE(BlockShutdownSignals().ok());
+  EXPECT_EQ(WaitForShutdownSignal(absl::Milliseconds(5)), 0);
+  // To this thread: gRPC threads of other tests have not blocked it.
+  ASSERT_EQ(pthread_kill(pthread_self(), SIGTERM), 0);
+  EXPECT_EQ(WaitForShutdownSignal(absl::InfiniteDuration()), SIGTERM);
+}
+
+}  // namespace
+}  // namespace strata::rpc

@@ -1,0 +1,183 @@
+#include "services/verify/engine/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+namespace strata::engine {
+namespace {
+
+// Keys and values of `length` tokens by position, [length][kv_heads][head_dim].
+struct Tokens {
+  std::vector<float> keys;
+  std::vector<float> values;
+};
+
+template <typename T>
+class AttentionTest : public ::testing::Test {
+ protected:
+  static constexpr AttentionShape kShape{.heads = 14, .kv_heads = 2, .head_dim = 48};
+  static constexpr int64_t kPages = 40;
+
+  void SetUp() override {
+    auto cache = KvCache::Create(kPages, 1, kShape.kv_heads, kShape.head_dim, sizeof(T));
+    ASSERT_TRUE(cache.ok());
+    cache_ = std::move(*cache);
+    ASSERT_TRUE(cache_->Allocate(kPages, pages_));
+    // Pages in no order at all.
+    std::shuffle(pages_.begin(), pages_.end(), random_);
+  }
+
+  Tokens RandomTokens(int64_t length) {
+    Tokens tokens;
+    const int64_t count = length * kShape.kv_heads * kShape.head_dim;
+    for (auto* list : {&tokens.keys, &tokens.values}) {
+      for (int64_t i = 0; i < count; ++i) list->push_back(Round(normal_(random_)));
+    }
+    return tokens;
+  }
+
+  std::vector<float> RandomQuery() {
+    std::vector<float> q(kShape.heads * kShape.head_dim);
+    for (float& x : q) x = normal_(random_) * 0.5f;
+    return q;
+  }
+
+  static float Round(float x) {
+    T stored;
+    FromFloat(x, stored);
+    return ToFloat(stored);
+  }
+
+  // Puts token `position` of `tokens` into a slot.
+  void Put(const Tokens& tokens, int64_t position, int32_t slot) {
+    for (int64_t head = 0; head < kShape.kv_heads; ++head) {
+      T* keys = reinterpret_cast<T*>(cache_->Keys(0, slot / kPageTokens, head));
+      T* values = reinterpret_cast<T*>(cache_->Values(0, slot / kPageTokens, head));
+      for (int64_t d = 0; d < kShape.head_dim; ++d) {
+        const int64_t at = (position * kShape.kv_heads + head) * kShape.head_dim + d;
+        FromFloat(tokens.keys[at], keys[d * kPageTokens + slot % kPageTokens]);
+        FromFloat(tokens.values[at], values[slot % kPageTokens * kShape.head_dim + d]);
+      }
+    }
+  }
+
+  int32_t Slot(int64_t i) { return pages_[i / kPageTokens] * kPageTokens + i % kPageTokens; }
+
+  std::vector<T> Run(const std::vector<float>& q, const AttentionRow& row) {
+    std::vector<T> out(q.size());
+    PagedAttention<T>(kShape, 0, {&row, 1}, q.data(), *cache_, out.data());
+    return out;
+  }
+
+  // Softmax attention in double precision.
+  std::vector<double> Expected(const std::vector<float>& q, const Tokens& tokens, int64_t length) {
+    std::vector<double> out(q.size());
+    for (int64_t h = 0; h < kShape.heads; ++h) {
+      const int64_t kv = h / (kShape.heads / kShape.kv_heads);
+      std::vector<double> w(length);
+      double top = -1e300, sum = 0;
+      for (int64_t p = 0; p < length; ++p) {
+        for (int64_t d = 0; d < kShape.head_dim; ++d) {
+          w[p] += double{q[h * kShape.head_dim + d]} *
+                  tokens.keys[(p * kShape.kv_heads + kv) * kShape.head_dim + d];
+        }
+        top = std::max(top, w[p]);
+      }
+      for (double& x : w) sum += x = std::exp(x - top);
+      for (int64_t p = 0; p < length; ++p) {
+        for (int64_t d = 0; d < kShape.head_dim; ++d) {
+          out[h * kShape.head_dim + d] +=
+              w[p] / sum * tokens.values[(p * kShape.kv_heads + kv) * kShape.head_dim + d];
+        }
+      }
+    }
+    return out;
+  }
+
+  std::mt19937 random_{42};
+  std::normal_distribution<float> normal_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<int32_t> pages_;
+};
+
+using Types = ::testing::Types<float, Bf16>;
+TYPED_TEST_SUITE(AttentionTest, Types);
+
+TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
+  for (int64_t length : {1, 2, 15, 16, 17, 31, 33, 100, 320}) {
+    const Tokens tokens = this->RandomTokens(length);
+    for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
+    const auto q = this->RandomQuery();
+    AttentionRow row{.row = 0, .position = length - 1, .direct = length, .pages = this->pages_,
+                     .scattered = {}};
+    const auto out = this->Run(q, row);
+    const auto expected = this->Expected(q, tokens, length);
+    const double tolerance = sizeof(TypeParam) == 4 ? 2e-6 : 1.2e-2;
+    for (size_t i = 0; i < out.size(); ++i) {
+      ASSERT_NEAR(ToFloat(out[i]), expected[i], tolerance * (1 + std::abs(expected[i])))
+          << "length " << length << " element " << i;
+    }
+  }
+}
+
+// The same keys and values, wherever they are stored, give the same bits.
+TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
+  for (int64_t length : {1, 3, 16, 17, 40, 63, 64, 200}) {
+    const Tokens tokens = this->RandomTokens(length);
+    for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
+    const auto q = this->RandomQuery();
+    AttentionRow row{.row = 0, .position = length - 1, .direct = length, .pages = this->pages_,
+                     .scattered = {}};
+    const auto whole = this->Run(q, row);
+    for (int64_t direct = std::max<int64_t>(0, length - 37); direct < length; direct += 3) {
+      // The rest goes to slots far behind, in descending order.
+      std::vector<int32_t> scattered;
+      for (int64_t p = direct; p < length; ++p) {
+        scattered.push_back(this->Slot(this->kPages * kPageTokens - 1 - 2 * (p - direct)));
+        this->Put(tokens, p, scattered.back());
+      }
+      row.direct = direct;
+      row.scattered = scattered;
+      const auto out = this->Run(q, row);
+      ASSERT_EQ(std::memcmp(out.data(), whole.data(), out.size() * sizeof(TypeParam)), 0)
+          << "length " << length << " direct " << direct;
+    }
+  }
+}
+
+// Slots past the row's position may hold anything, even NaN.
+TYPED_TEST(AttentionTest, LaterSlotsDoNotMatter) {
+  const int64_t length = 21;
+  Tokens tokens = this->RandomTokens(40);
+  for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
+  const auto q = this->RandomQuery();
+  AttentionRow row{.row = 0, .position = length - 1, .direct = length, .pages = this->pages_,
+                   .scattered = {}};
+  const auto before = this->Run(q, row);
+  for (float& x : tokens.keys) x = std::nanf("");
+  for (float& x : tokens.values) x = std::nanf("");
+  for (int64_t p = length; p < 40; ++p) this->Put(tokens, p, this->Slot(p));
+  const auto after = this->Run(q, row);
+  EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(TypeParam)), 0);
+}
+
+TEST(KvCacheTest, PagesAreTakenAllOrNone) {
+  auto cache = KvCache::Create(4, 1, 1, 16, 2);
+  ASSERT_TRUE(cache.ok());
+  std::vector<int32_t> pages;
+  EXPECT_FALSE((*cache)->Allocate(5, pages));
+  EXPECT_TRUE(pages.empty());
+  EXPECT_TRUE((*cache)->Allocate(3, pages));
+  EXPECT_EQ((*cache)->free_pages(), 1);
+  std::vector<int32_t> more;
+  EXPECT_FALSE((*cache)->Allocate(2, more));
+  (*cache)->Free(pages);
+  EXPECT_TRUE((*cache)->Allocate(4, more));
+  std::sort(more.begin(), more.end());
+  EXPECT_EQ(more, (std::vector<int32_t>{0, 1, 2, 3}));
+}
+
+}  // namespace
+}  // namespace strata::engine

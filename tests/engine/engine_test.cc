@@ -1,0 +1,290 @@
+// The engine on small models with random weights: every way of running the same
+// tokens gives the same bits; every damaged input gives a sentence.
+#include "services/verify/engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+#include <numeric>
+#include <random>
+
+#include "services/verify/engine/self_check.h"
+#include "tests/engine/test_paths.h"
+#include "tests/engine/tiny_model.h"
+
+namespace strata::engine {
+namespace {
+
+using testing::ReadWholeFile;
+using testing::TempDir;
+using testing::TinyModel;
+using testing::WriteFile;
+
+EngineOptions Options(const std::string& dir, DType dtype = DType::kBf16) {
+  EngineOptions options;
+  options.model_dir = dir;
+  options.dtype = dtype;
+  options.threads = 2;
+  options.kv_tokens = 1024;
+  return options;
+}
+
+std::vector<int32_t> Iota(int count) {
+  std::vector<int32_t> rows(count);
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+std::vector<int32_t> RandomTokens(std::mt19937& random, int count, int64_t vocab) {
+  std::vector<int32_t> tokens(count);
+  for (int32_t& token : tokens) token = static_cast<int32_t>(random() % vocab);
+  return tokens;
+}
+
+bool SameBits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+// Logits of every token, fed one by one.
+std::vector<float> OneByOne(Engine& engine, std::span<const int32_t> tokens) {
+  auto sequence = engine.NewSequence();
+  ForwardOutput output;
+  std::vector<float> logits;
+  const std::vector<int32_t> row = {0};
+  for (const int32_t& token : tokens) {
+    const SequenceInput input{sequence.get(), {&token, 1}, {}, row};
+    EXPECT_TRUE(engine.Forward({&input, 1}, output).ok());
+    EXPECT_TRUE(engine.Commit(*sequence, row).ok());
+    logits.insert(logits.end(), output.logits.begin(), output.logits.end());
+  }
+  return logits;
+}
+
+class TinyEngineTest : public ::testing::TestWithParam<std::tuple<std::string, DType>> {
+ protected:
+  void SetUp() override {
+    TinyModel model;
+    model.architecture = std::get<0>(GetParam());
+    model.tied = model.architecture == "MistralForCausalLM";
+    model.shards = 3;
+    model.Write(dir_.path());
+    auto engine = Engine::Load(Options(dir_.path(), std::get<1>(GetParam())));
+    ASSERT_TRUE(engine.ok()) << engine.status().message();
+    engine_ = std::move(*engine);
+  }
+  TempDir dir_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_P(TinyEngineTest, SelfCheckHolds) {
+  EXPECT_TRUE(engine_->info().exact) << ::testing::PrintToString(engine_->info().exactness_notes);
+  EXPECT_EQ(engine_->info().eos_token_ids, (std::vector<int32_t>{2, 7}));
+  EXPECT_EQ(engine_->kv_pages_free(), engine_->info().kv_pages_total);
+}
+
+// Random trees over random prefixes, several sequences a pass, against one token at a time.
+TEST_P(TinyEngineTest, TreesGiveTheBitsOfPlainSteps) {
+  std::mt19937 random(3);
+  const int64_t vocab = engine_->info().vocab_size;
+  for (int round = 0; round < 40; ++round) {
+    const int sequences = 1 + random() % 3;
+    std::vector<std::unique_ptr<KvSequence>> kv;
+    std::vector<std::vector<int32_t>> prefixes, tokens, parents, rows;
+    for (int s = 0; s < sequences; ++s) {
+      kv.push_back(engine_->NewSequence());
+      prefixes.push_back(RandomTokens(random, 1 + random() % 40, vocab));
+      const int nodes = 1 + random() % 24;
+      tokens.push_back(RandomTokens(random, nodes, vocab));
+      std::vector<int32_t> parent(nodes);
+      for (int i = 0; i < nodes; ++i) parent[i] = static_cast<int32_t>(random() % (i + 1)) - 1;
+      parents.push_back(parent);
+      rows.push_back(Iota(nodes));
+    }
+    ForwardOutput output;
+    std::vector<SequenceInput> inputs;
+    for (int s = 0; s < sequences; ++s) inputs.push_back({kv[s].get(), prefixes[s], {}, {}});
+    ASSERT_TRUE(engine_->Forward(inputs, output).ok());
+    for (int s = 0; s < sequences; ++s) {
+      ASSERT_TRUE(engine_->Commit(*kv[s], Iota(static_cast<int>(prefixes[s].size()))).ok());
+    }
+    inputs.clear();
+    for (int s = 0; s < sequences; ++s) inputs.push_back({kv[s].get(), tokens[s], parents[s], rows[s]});
+    ASSERT_TRUE(engine_->Forward(inputs, output).ok());
+    int64_t base = 0;
+    for (int s = 0; s < sequences; ++s) {
+      // A random node and its path, checked row by row, then committed.
+      std::vector<int32_t> path;
+      for (int32_t r = static_cast<int32_t>(random() % tokens[s].size()); r >= 0;
+           r = parents[s][r]) {
+        path.insert(path.begin(), r);
+      }
+      std::vector<int32_t> plain = prefixes[s];
+      for (int32_t r : path) plain.push_back(tokens[s][r]);
+      const int32_t next = static_cast<int32_t>(random() % vocab);
+      plain.push_back(next);
+      const std::vector<float> expected = OneByOne(*engine_, plain);
+      for (size_t i = 0; i < path.size(); ++i) {
+        ASSERT_TRUE(SameBits(output.row(base + path[i]),
+                             std::span(expected).subspan((prefixes[s].size() + i) * vocab, vocab)))
+            << "round " << round << " sequence " << s << " depth " << i;
+      }
+      ASSERT_TRUE(engine_->Commit(*kv[s], path).ok());
+      ASSERT_EQ(kv[s]->length(), static_cast<int64_t>(plain.size()) - 1);
+      ForwardOutput after;
+      const std::vector<int32_t> first = {0};
+      const SequenceInput input{kv[s].get(), {&next, 1}, {}, first};
+      ASSERT_TRUE(engine_->Forward({&input, 1}, after).ok());
+      ASSERT_TRUE(SameBits(after.row(0), std::span(expected).last(vocab)));
+      base += static_cast<int64_t>(tokens[s].size());
+    }
+  }
+  EXPECT_EQ(engine_->kv_pages_free(), engine_->info().kv_pages_total);
+}
+
+TEST_P(TinyEngineTest, BadBatchesChangeNothing) {
+  auto sequence = engine_->NewSequence();
+  const std::vector<int32_t> good = {1, 2, 3};
+  ForwardOutput output;
+  SequenceInput input{sequence.get(), good, {}, {}};
+  ASSERT_TRUE(engine_->Forward({&input, 1}, output).ok());
+  ASSERT_TRUE(engine_->Commit(*sequence, Iota(3)).ok());
+  const int64_t free = engine_->kv_pages_free();
+
+  auto refused = [&](SequenceInput bad, ErrorCode code, const std::string& text) {
+    const Status status = engine_->Forward({&bad, 1}, output);
+    EXPECT_EQ(status.code(), code) << text;
+    EXPECT_NE(status.message().find(text), std::string::npos) << status.message();
+    EXPECT_EQ(engine_->kv_pages_free(), free);
+    EXPECT_EQ(sequence->length(), 3);
+  };
+  const std::vector<int32_t> over = {101}, negative = {-1}, parents = {0}, two = {-1, -1, 2};
+  const std::vector<int32_t> rows = {3}, unordered = {1, 0};
+  const std::vector<int32_t> long_chain(254, 1), huge(2000, 1), flat(2000, -1);
+  refused({sequence.get(), over, {}, {}}, ErrorCode::kInvalidArgument, "token id 101");
+  refused({sequence.get(), negative, {}, {}}, ErrorCode::kInvalidArgument, "token id -1");
+  refused({sequence.get(), {}, {}, {}}, ErrorCode::kInvalidArgument, "no tokens");
+  refused({sequence.get(), negative, two, {}}, ErrorCode::kInvalidArgument, "3 parents");
+  refused({sequence.get(), good, two, {}}, ErrorCode::kInvalidArgument, "parent 2");
+  refused({sequence.get(), good, {}, rows}, ErrorCode::kInvalidArgument, "logit_rows");
+  refused({sequence.get(), good, {}, unordered}, ErrorCode::kInvalidArgument, "logit_rows");
+  refused({sequence.get(), long_chain, {}, {}}, ErrorCode::kInvalidArgument, "longest sequence");
+  refused({sequence.get(), huge, flat, {}}, ErrorCode::kResourceExhausted, "KV cache");
+  refused({nullptr, good, {}, {}}, ErrorCode::kInvalidArgument, "no sequence");
+  const std::vector<int32_t> not_a_path = {1}, past = {5};
+  EXPECT_FALSE(engine_->Commit(*sequence, not_a_path).ok());
+  EXPECT_FALSE(engine_->Commit(*sequence, past).ok());
+
+  const std::vector<int32_t> next = {4};
+  const std::vector<int32_t> row = {0};
+  SequenceInput again{sequence.get(), next, {}, row};
+  ASSERT_TRUE(engine_->Forward({&again, 1}, output).ok());
+  const std::vector<int32_t> whole = {1, 2, 3, 4};
+  const std::vector<float> expected = OneByOne(*engine_, whole);
+  EXPECT_TRUE(SameBits(output.row(0), std::span(expected).last(101)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Architectures, TinyEngineTest,
+    ::testing::Combine(::testing::Values("LlamaForCausalLM", "MistralForCausalLM",
+                                         "Qwen2ForCausalLM"),
+                       ::testing::Values(DType::kBf16, DType::kFp32)),
+    [](const auto& info) {
+      return std::get<0>(info.param) + "_" + DTypeName(std::get<1>(info.param));
+    });
+
+class LoadingTest : public ::testing::Test {
+ protected:
+  void SetUp() override { TinyModel().Write(dir_.path()); }
+  void Refused(ErrorCode code, const std::string& text) {
+    auto engine = Engine::Load(Options(dir_.path()));
+    ASSERT_FALSE(engine.ok()) << text;
+    EXPECT_EQ(engine.status().code(), code) << engine.status().message();
+    EXPECT_NE(engine.status().message().find(text), std::string::npos)
+        << engine.status().message();
+  }
+  void ReplaceInConfig(const std::string& from, const std::string& to) {
+    std::string config = TinyModel().Config();
+    const size_t at = config.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    WriteFile(dir_ / "config.json", config.replace(at, from.size(), to));
+  }
+  TempDir dir_;
+};
+
+TEST_F(LoadingTest, MissingFiles) {
+  std::filesystem::remove(dir_ / "model.safetensors");
+  Refused(ErrorCode::kNotFound, "model.safetensors");
+  std::filesystem::remove(dir_ / "config.json");
+  Refused(ErrorCode::kNotFound, "config.json");
+  std::filesystem::remove_all(dir_.path());
+  Refused(ErrorCode::kNotFound, "no such model folder");
+}
+
+TEST_F(LoadingTest, TruncatedWeights) {
+  const std::string file = ReadWholeFile(dir_ / "model.safetensors");
+  for (size_t size : {size_t{0}, size_t{7}, size_t{8}, size_t{300}, file.size() / 2, file.size() - 1}) {
+    WriteFile(dir_ / "model.safetensors", file.substr(0, size));
+    Refused(ErrorCode::kInvalidArgument, "truncated");
+  }
+}
+
+TEST_F(LoadingTest, ConfigThatDoesNotFit) {
+  ReplaceInConfig("\"hidden_size\": 48", "\"hidden_size\": 64");
+  Refused(ErrorCode::kInvalidArgument, "has shape");
+  ReplaceInConfig("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");
+  Refused(ErrorCode::kInvalidArgument, "model.layers.2");
+  ReplaceInConfig("\"vocab_size\": 101", "\"vocab_size\": 100");
+  Refused(ErrorCode::kInvalidArgument, "embed_tokens");
+  ReplaceInConfig("\"vocab_size\": 101", "\"vocab_size\": -5");
+  Refused(ErrorCode::kInvalidArgument, "\"vocab_size\" must be");
+  ReplaceInConfig("\"vocab_size\": 101,", "");
+  Refused(ErrorCode::kInvalidArgument, "\"vocab_size\" is missing");
+  ReplaceInConfig("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 4");
+  Refused(ErrorCode::kInvalidArgument, "multiple");
+  ReplaceInConfig("\"head_dim\": 16", "\"head_dim\": 24");
+  Refused(ErrorCode::kUnimplemented, "head_dim");
+  ReplaceInConfig("silu", "gelu");
+  Refused(ErrorCode::kUnimplemented, "hidden_act");
+  ReplaceInConfig("LlamaForCausalLM", "MambaForCausalLM");
+  Refused(ErrorCode::kUnimplemented, "MambaForCausalLM");
+  ReplaceInConfig("\"rope_theta\": 10000.0",
+                  "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}");
+  Refused(ErrorCode::kUnimplemented, "yarn");
+  WriteFile(dir_ / "config.json", "{");
+  Refused(ErrorCode::kInvalidArgument, "config.json");
+  WriteFile(dir_ / "config.json", "[]");
+  Refused(ErrorCode::kInvalidArgument, "object");
+}
+
+TEST_F(LoadingTest, DamagedHeaderNeverCrashes) {
+  const std::string file = ReadWholeFile(dir_ / "model.safetensors");
+  std::mt19937 random(5);
+  EngineOptions options = Options(dir_.path());
+  options.self_check = false;
+  int refused = 0;
+  for (int i = 0; i < 200; ++i) {
+    std::string damaged = file;
+    for (int k = 0; k < 3; ++k) damaged[random() % 700] = static_cast<char>(random());
+    WriteFile(dir_ / "model.safetensors", damaged);
+    refused += !Engine::Load(options).ok();
+  }
+  EXPECT_GT(refused, 150);
+}
+
+TEST_F(LoadingTest, OptionsAreChecked) {
+  EngineOptions options = Options(dir_.path());
+  options.device = "tpu";
+  EXPECT_EQ(Engine::Load(options).status().code(), ErrorCode::kUnimplemented);
+  options = Options(dir_.path());
+  options.kv_tokens = 1;
+  EXPECT_EQ(Engine::Load(options).status().code(), ErrorCode::kInvalidArgument);
+  options = Options(dir_.path());
+  options.self_check = false;
+  auto engine = Engine::Load(options);
+  ASSERT_TRUE(engine.ok());
+  EXPECT_FALSE((*engine)->info().exact);
+}
+
+}  // namespace
+}  // namespace strata::engine

@@ -1,0 +1,137 @@
+"""The draft service dies, hangs or restarts in mid-generation: same tokens, and drafting resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import harness
+import pytest
+
+PROMPT = "Write a long story about a lighthouse keeper and his dog."
+LONG = ["--chat", "--max-tokens", "256", "--ignore-eos"]
+
+
+class Pair:
+    """A draft service that can be started again at the same address, and its verifier."""
+
+    def __init__(self, folder: Path, corpus: Path) -> None:
+        self._folder = folder
+        self._corpus = corpus
+        self.draft = harness.start_draft(folder, "--corpus", str(corpus))
+        try:
+            self.verify = harness.start_verify(folder, "--draft-address", self.draft.address)
+        except BaseException:
+            self.draft.close()
+            raise
+
+    def restart_draft(self) -> None:
+        self.draft.close()
+        self.draft = harness.start_draft(self._folder, "--corpus", str(self._corpus),
+                                         listen=self.draft.address)
+
+    def close(self) -> None:
+        self.verify.close()
+        self.draft.close()
+
+
+@pytest.fixture
+def pair(corpus: Path, tmp_path: Path) -> Iterator[Pair]:
+    services = Pair(tmp_path, corpus)
+    yield services
+    services.close()
+
+
+def plain_text(service: harness.Service, *arguments: str) -> str:
+    result = harness.strata(service, ["generate"], *LONG, *arguments, "--no-speculation",
+                            "--", PROMPT)
+    assert result.returncode == harness.SUCCESS, result.stderr
+    return result.stdout
+
+
+def drafts_from_corpus(service: harness.Service) -> bool:
+    """The fallback inside the verify service has no corpus: corpus drafts are remote ones."""
+    answer = harness.generate(service, "The capital of France is", "--max-tokens", "16",
+                              "--ignore-eos")
+    return harness.drafted_by(answer, "corpus") > 0
+
+
+def wait_for_drafts(service: harness.Service) -> None:
+    harness.wait_until(lambda: drafts_from_corpus(service), "drafts from the corpus", 60)
+    assert harness.info(service)["draft_available"] is True
+
+
+@pytest.mark.parametrize("sampling", [[], ["--temperature", "0.9", "--seed", "3"]],
+                         ids=["greedy", "sampled"])
+def test_killed_then_restarted(pair: Pair, sampling: list[str]) -> None:
+    wait_for_drafts(pair.verify)
+    expected = plain_text(pair.verify, *sampling)
+    with harness.RunningGeneration(pair.verify, PROMPT, *LONG, *sampling) as generation:
+        generation.read_some()
+        pair.draft.kill()
+        code, text, error = generation.finish()
+    assert code == harness.SUCCESS, error
+    assert text == expected
+    # And from the start without it.
+    answer = harness.generate(pair.verify, PROMPT, *LONG, *sampling)
+    assert answer["text"].strip() == expected.strip()
+    assert harness.drafted_by(answer, "corpus") == 0
+    harness.wait_until(lambda: harness.info(pair.verify)["draft_available"] is False,
+                       "the verify service knows that the draft service is gone")
+
+    pair.restart_draft()
+    wait_for_drafts(pair.verify)
+
+
+def test_restarted_in_mid_generation(pair: Pair) -> None:
+    wait_for_drafts(pair.verify)
+    expected = plain_text(pair.verify)
+    with harness.RunningGeneration(pair.verify, PROMPT, *LONG) as generation:
+        generation.read_some()
+        pair.draft.kill()
+        pair.restart_draft()
+        code, text, error = generation.finish()
+    assert code == harness.SUCCESS, error
+    assert text == expected
+    wait_for_drafts(pair.verify)
+
+
+def test_stopped_then_continued(pair: Pair) -> None:
+    """A hung peer: the connection stands, nothing comes."""
+    wait_for_drafts(pair.verify)
+    expected = plain_text(pair.verify)
+    with harness.RunningGeneration(pair.verify, PROMPT, *LONG) as generation:
+        generation.read_some()
+        pair.draft.suspend()
+        code, text, error = generation.finish()
+    assert code == harness.SUCCESS, error
+    assert text == expected
+    answer = harness.generate(pair.verify, PROMPT, *LONG)
+    assert answer["text"].strip() == expected.strip()
+
+    pair.draft.resume()
+    wait_for_drafts(pair.verify)
+
+
+def test_started_after_its_verifier(corpus: Path, tmp_path: Path) -> None:
+    with harness.start_draft(tmp_path, "--corpus", str(corpus)) as first:
+        address = first.address
+    with harness.start_verify(tmp_path, "--draft-address", address) as verify:
+        plain = harness.generate(verify, PROMPT, "--max-tokens", "24", "--no-speculation")
+        drafted = harness.generate(verify, PROMPT, "--max-tokens", "24")
+        assert drafted["token_ids"] == plain["token_ids"]
+        with harness.start_draft(tmp_path, "--corpus", str(corpus), listen=address):
+            wait_for_drafts(verify)
+
+
+def test_a_corpus_of_another_tokenizer_drafts_nothing(foreign_corpus: Path,
+                                                      tmp_path: Path) -> None:
+    """FAILED_PRECONDITION on the stream: no bad drafts, and the answer is unharmed."""
+    with harness.start_draft(tmp_path, "--corpus", str(foreign_corpus)) as draft, \
+            harness.start_verify(tmp_path, "--draft-address", draft.address) as verify:
+        plain = harness.generate(verify, PROMPT, "--max-tokens", "24", "--no-speculation")
+        drafted = harness.generate(verify, PROMPT, "--max-tokens", "24")
+        assert drafted["token_ids"] == plain["token_ids"]
+        assert harness.drafted_by(drafted, "corpus") == 0
+        harness.wait_until(lambda: harness.info(verify)["draft_available"] is False,
+                           "the verify service knows that it has no drafts")

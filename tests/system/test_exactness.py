@@ -1,0 +1,118 @@
+"""Drafting changes no token: remote, embedded or off, greedy or sampled, any tree budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import harness
+import pytest
+
+PROMPTS = 3
+MAX_TOKENS = 32
+BUDGETS = (4, 16, 28)
+
+SAMPLING = {
+    "greedy": [],
+    "sampled": ["--temperature", "0.8", "--seed", "1234"],
+    "top-p and penalties": ["--temperature", "1", "--top-p", "0.9", "--repetition-penalty", "1.1",
+                            "--presence-penalty", "0.3", "--frequency-penalty", "0.2",
+                            "--seed", "7"],
+}
+
+
+@pytest.fixture(scope="module", params=["remote bf16", "embedded bf16", "off bf16",
+                                        "embedded fp32"])
+def verifier(request: pytest.FixtureRequest, corpus: Path, draft: harness.Service,
+             tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, harness.Service]]:
+    mode, dtype = request.param.split()
+    arguments = {"remote": ["--draft-address", draft.address, "--draft-deadline-ms", "500"],
+                 "embedded": ["--draft", "embedded", "--corpus", str(corpus)],
+                 "off": ["--draft", "off"]}[mode]
+    with harness.start_verify(tmp_path_factory.mktemp("verify"), *arguments,
+                              "--dtype", dtype) as service:
+        yield mode, service
+
+
+@pytest.mark.parametrize("sampling", SAMPLING.values(), ids=SAMPLING.keys())
+def test_bench_exact_finds_no_difference(verifier: tuple[str, harness.Service],
+                                         sampling: list[str]) -> None:
+    mode, service = verifier
+    prompts = harness.environment_path("STRATA_TEST_DATA") / "spec_bench_dev.jsonl"
+    report: dict[str, Any] = harness.strata_json(
+        service, ["bench", "exact"], "--prompts", str(prompts), "--limit", str(PROMPTS),
+        "--max-tokens", str(MAX_TOKENS), "--draft-nodes", ",".join(map(str, BUDGETS)), *sampling)
+    assert report["identical"] is True
+    assert report["differences"] == []
+    assert report["prompts"] == PROMPTS
+    plain, *drafted = report["runs"]
+    assert plain["drafted"] == 0
+    assert plain["tokens"] > PROMPTS
+    assert [run["draft_nodes"] for run in drafted] == list(BUDGETS)
+    for run in drafted:
+        assert run["tokens"] == plain["tokens"]
+        if mode == "off":
+            assert run["drafted"] == 0
+        else:
+            # No proof without drafts.
+            assert run["drafted"] > 0
+            assert run["drafted"] <= run["draft_nodes"] * run["steps"]
+    if mode != "off":
+        assert drafted[-1]["accepted"] > 0
+        assert drafted[-1]["steps"] < plain["steps"]
+
+
+def test_the_service_says_that_it_is_exact(verifier: tuple[str, harness.Service]) -> None:
+    mode, service = verifier
+    about = harness.info(service)
+    assert about["exact"] is True, about["exactness_notes"]
+    assert about["draft_mode"] == mode
+    assert about["architecture"] == "LlamaForCausalLM"
+
+
+def test_a_batch_changes_no_token(embedded: harness.Service) -> None:
+    prompts = [f"Count to {n} and name {n} animals:" for n in range(2, 8)]
+    arguments = ["--max-tokens", "24", "--temperature", "0.7", "--seed", "5"]
+    alone = [harness.generate(embedded, p, *arguments, "--no-speculation")["token_ids"]
+             for p in prompts]
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        together = list(pool.map(
+            lambda p: harness.generate(embedded, p, *arguments)["token_ids"], prompts))
+    assert together == alone
+
+
+def test_the_seed_decides(embedded: harness.Service) -> None:
+    def ids(*arguments: str) -> list[int]:
+        return harness.generate(embedded, "Once upon a time", "--max-tokens", "24",
+                                "--temperature", "1", *arguments)["token_ids"]
+
+    assert ids("--seed", "1") == ids("--seed", "1")
+    assert ids("--seed", "1") != ids("--seed", "2")
+    # One that the service drew is reported and can be used again.
+    drawn = harness.generate(embedded, "Once upon a time", "--max-tokens", "24",
+                             "--temperature", "1")
+    assert ids("--seed", str(drawn["statistics"]["seed"])) == drawn["token_ids"]
+
+
+def test_predicted_text_is_accepted_and_changes_nothing(embedded: harness.Service) -> None:
+    prompt = "List the days of the week."
+    arguments = ["--chat", "--max-tokens", "48"]
+    plain = harness.generate(embedded, prompt, *arguments, "--no-speculation")
+    predicted = harness.generate(embedded, prompt, *arguments, "--predicted-text", plain["text"],
+                                 "--tenant", "predicted")
+    assert predicted["token_ids"] == plain["token_ids"]
+    assert predicted["text"] == plain["text"]
+    assert harness.drafted_by(predicted, "predicted") > 0
+    assert predicted["statistics"]["steps"] < plain["statistics"]["steps"]
+
+
+def test_a_stop_string_is_cut_off_at_the_same_place(embedded: harness.Service) -> None:
+    prompt = "Once upon a time"
+    whole = harness.generate(embedded, prompt, "--max-tokens", "48", "--no-speculation")["text"]
+    stop = whole[len(whole) // 2:len(whole) // 2 + 6]
+    for arguments in ([], ["--no-speculation"]):
+        answer = harness.generate(embedded, prompt, "--max-tokens", "48", "--stop", stop, *arguments)
+        assert answer["text"] == whole[:whole.index(stop)]
+        assert answer["finish_reason"] == "stop"

@@ -1,0 +1,61 @@
+#ifndef STRATA_TESTS_VERIFY_FAKE_ENGINE_H_
+#define STRATA_TESTS_VERIFY_FAKE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "common/tokenizer/tokenizer.h"
+#include "services/verify/engine/engine.h"
+
+namespace strata::verify {
+
+inline constexpr int64_t kFakeVocab = 64;
+inline constexpr int32_t kFakeEos = 63;
+
+// The logits after `path`: pseudo-random, from its last three tokens, so that text
+// repeats itself and drafts from context hit.
+void FakeLogits(std::span<const int32_t> path, std::span<float> logits);
+
+// A model whose logits depend on a row's path alone, with the engine's contract for
+// rows, parents, commits and pages. Fails the test (by an error) if a caller breaks it.
+class FakeEngine final : public engine::Engine {
+ public:
+  explicit FakeEngine(int64_t pages = 1024, int64_t max_sequence_length = 4096);
+  const engine::EngineInfo& info() const override { return info_; }
+  int64_t kv_pages_free() const override { return info_.kv_pages_total - used_pages_; }
+  std::unique_ptr<engine::KvSequence> NewSequence() override;
+  engine::Status Forward(std::span<const engine::SequenceInput> inputs,
+                         engine::ForwardOutput& output) override;
+  engine::Status Commit(engine::KvSequence& sequence, std::span<const int32_t> rows) override;
+
+  // Largest number of sequences in one pass so far.
+  size_t widest() const { return widest_; }
+
+ private:
+  struct Kv;
+  int64_t Pages(int64_t tokens) const;
+  engine::EngineInfo info_;
+  int64_t used_pages_ = 0;
+  size_t widest_ = 0;
+};
+
+// Id i is one letter: 'a' + i % 26. kFakeEos has no text.
+class FakeTokenizer final : public Tokenizer {
+ public:
+  std::vector<TokenId> Encode(std::string_view text, bool add_special_tokens) const override;
+  std::string Decode(const std::vector<TokenId>& ids, bool skip_special_tokens) const override;
+  std::unique_ptr<Stream> NewStream(bool skip_special_tokens) const override;
+  int64_t vocab_size() const override { return kFakeVocab; }
+  TokenId TokenToId(std::string_view token) const override { return -1; }
+  const std::string& fingerprint() const override { return fingerprint_; }
+
+ private:
+  const std::string fingerprint_ = std::string(32, 'f');
+};
+
+}  // namespace strata::verify
+
+#endif  // STRATA_TESTS_VERIFY_FAKE_ENGINE_H_

@@ -1,0 +1,159 @@
+#include "services/verify/drafting/remote_draft_source.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "common/rpc/server.h"
+#include "strata/v1/draft.grpc.pb.h"
+
+namespace strata::verify {
+namespace {
+
+constexpr TokenId kAnswer = 7;
+
+// Answers every request with the one token kAnswer, unless told to misbehave.
+class FakeService final : public v1::DraftService::Service {
+ public:
+  enum Mode { kGood, kSilent, kInvalid, kRefuse, kForget };
+  std::atomic<Mode> mode = kGood;
+  std::atomic<int> whole = 0;
+  std::atomic<int> streams = 0;
+
+  grpc::Status DraftStream(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::DraftResponse, v1::DraftRequest>* stream) override {
+    ++streams;
+    v1::DraftRequest request;
+    while (stream->Read(&request)) {
+      if (mode == kRefuse) return {grpc::FAILED_PRECONDITION, "foreign tokenizer"};
+      if (mode == kSilent) continue;
+      v1::DraftResponse response;
+      response.set_step(request.step());
+      for (const v1::SequenceRequest& sequence : request.sequences()) {
+        if (sequence.position() == 0) ++whole;
+        v1::SequenceAnswer* answer = response.add_answers();
+        answer->set_sequence_id(sequence.sequence_id());
+        answer->set_epoch(sequence.epoch());
+        answer->set_status(mode == kForget && sequence.position() > 0
+                               ? v1::SEQUENCE_STATUS_UNKNOWN
+                               : v1::SEQUENCE_STATUS_OK);
+        answer->set_position(sequence.position() + sequence.tokens_size());
+        v1::DraftTree* tree = answer->mutable_tree();
+        tree->add_tokens(mode == kInvalid ? 1u << 31 : kAnswer);
+        tree->add_parents(-1);
+        tree->add_confidences(0.5f);
+        tree->add_tiers(v1::TIER_MODEL);
+      }
+      if (!stream->Write(response)) break;
+    }
+    return grpc::Status::OK;
+  }
+};
+
+class RemoteDraft : public testing::Test {
+ protected:
+  void Start(const std::string& listen) {
+    rpc::ServerOptions options;
+    options.listen = listen;
+    const std::array<grpc::Service*, 1> services = {&service_};
+    auto server = rpc::Server::Start(options, services);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    address_ = server_->address();
+  }
+  void SetUp() override {
+    Start("127.0.0.1:0");
+    RemoteDraftOptions options;
+    options.deadline = absl::Milliseconds(250);
+    options.breaker.max_misses = 2;
+    options.breaker.cool_down = absl::Milliseconds(300);
+    source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
+                                   {"verifier", "model", "f", 100}, options, nullptr);
+  }
+  DraftReply Ask() {
+    tokens_.push_back(3);
+    DraftQuery query;
+    query.sequence_id = 1;
+    query.tokens = tokens_;
+    query.prompt_length = 1;
+    query.node_budget = 4;
+    std::vector<DraftReply> replies;
+    source_->Draft({&query, 1}, replies);
+    return replies.at(0);
+  }
+  bool ResumesWithin(absl::Duration limit) {
+    for (const absl::Time end = absl::Now() + limit; absl::Now() < end;) {
+      if (const DraftReply reply = Ask(); reply.tree.size() == 1 && !reply.missed) return true;
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    return false;
+  }
+
+  FakeService service_;
+  std::unique_ptr<rpc::Server> server_;
+  std::string address_;
+  std::unique_ptr<DraftSource> source_;
+  std::vector<TokenId> tokens_;
+};
+
+TEST_F(RemoteDraft, SendsOnlyWhatIsNew) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  service_.whole = 0;
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Ask().tree.tokens, std::vector<TokenId>{kAnswer});
+  EXPECT_EQ(service_.whole, 0);
+  EXPECT_TRUE(source_->available());
+}
+
+TEST_F(RemoteDraft, SendsAgainWhatWasForgotten) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  service_.mode = FakeService::kForget;
+  service_.whole = 0;
+  EXPECT_EQ(Ask().tree.size(), 1);
+  EXPECT_EQ(service_.whole, 1);
+}
+
+TEST_F(RemoteDraft, ASilentServiceOpensTheBreaker) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  service_.mode = FakeService::kSilent;
+  EXPECT_TRUE(Ask().missed);
+  EXPECT_TRUE(Ask().missed);
+  EXPECT_FALSE(source_->available());
+  const absl::Time start = absl::Now();
+  EXPECT_TRUE(Ask().missed);
+  EXPECT_LT(absl::Now() - start, absl::Milliseconds(200));  // less than the deadline
+  service_.mode = FakeService::kGood;
+  EXPECT_TRUE(ResumesWithin(absl::Seconds(10)));
+}
+
+TEST_F(RemoteDraft, ARestartedServiceIsFoundAgain) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  server_.reset();
+  EXPECT_TRUE(Ask().tree.empty());
+  EXPECT_TRUE(Ask().missed);
+  Start(address_);
+  EXPECT_TRUE(ResumesWithin(absl::Seconds(10)));
+}
+
+TEST_F(RemoteDraft, InvalidTreesAreEmpty) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  service_.mode = FakeService::kInvalid;
+  EXPECT_TRUE(Ask().tree.empty());
+}
+
+TEST_F(RemoteDraft, ARefusalIsNotAskedAgainAtOnce) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  service_.mode = FakeService::kRefuse;
+  EXPECT_TRUE(Ask().missed);
+  const int streams = service_.streams;
+  absl::SleepFor(absl::Milliseconds(400));  // longer than the cool-down
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(Ask().missed);
+  EXPECT_EQ(service_.streams, streams);
+}
+
+}  // namespace
+}  // namespace strata::verify

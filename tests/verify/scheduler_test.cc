@@ -1,0 +1,280 @@
+#include "services/verify/scheduler/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <algorithm>
+#include <functional>
+#include <random>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "tests/verify/fake_engine.h"
+
+namespace strata::verify {
+namespace {
+
+class Recorder final : public GenerationSink {
+ public:
+  void OnChunk(GenerationChunk chunk) override {
+    tokens.insert(tokens.end(), chunk.tokens.begin(), chunk.tokens.end());
+    text += chunk.text;
+    for (const OutputLogprob& l : chunk.logprobs) logprobs.push_back(l.token.logprob);
+    if (tokens.size() >= cancel_after) cancel = true;
+  }
+  void OnFinish(const absl::Status& s, FinishReason r, const GenerationStats& st) override {
+    status = s;
+    reason = r;
+    stats = st;
+    done.Notify();
+  }
+  bool cancelled() const override { return cancel; }
+
+  // Read after `done`.
+  std::vector<TokenId> tokens;
+  std::string text;
+  std::vector<float> logprobs;
+  absl::Status status;
+  FinishReason reason = FinishReason::kNone;
+  GenerationStats stats;
+  absl::Notification done;
+  size_t cancel_after = SIZE_MAX;
+  std::atomic<bool> cancel = false;
+};
+
+using TreeMaker = std::function<DraftReply(const DraftQuery&)>;
+
+class ScriptedSource final : public DraftSource {
+ public:
+  explicit ScriptedSource(TreeMaker make) : make_(std::move(make)) {}
+  const char* mode() const override { return "scripted"; }
+  bool available() const override { return true; }
+  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
+    replies.clear();
+    for (const DraftQuery& query : queries) replies.push_back(make_(query));
+  }
+  void Close(uint64_t, std::span<const TokenId>) override {}
+
+ private:
+  const TreeMaker make_;
+};
+
+std::unique_ptr<DraftSource> Scripted(TreeMaker make) {
+  return std::make_unique<ScriptedSource>(std::move(make));
+}
+
+// A tree that holds the model's greedy continuation among random branches.
+DraftReply Oracle(const DraftQuery& query) {
+  DraftReply reply;
+  std::vector<int32_t> path(query.tokens.begin(), query.tokens.end());
+  std::vector<float> logits(kFakeVocab);
+  int32_t parent = -1;
+  std::mt19937 random(static_cast<unsigned>(path.size()));
+  while (reply.tree.size() < static_cast<int>(query.node_budget)) {
+    FakeLogits(path, logits);
+    const TokenId best =
+        static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    const TokenId other = static_cast<TokenId>(random() % kFakeVocab);
+    if (other != best && reply.tree.size() + 1 < static_cast<int>(query.node_budget)) {
+      reply.tree.Add(other, parent, 0.5f, TierKind::kCorpus);
+    }
+    parent = reply.tree.Add(best, parent, 0.5f, TierKind::kContext);
+    path.push_back(best);
+  }
+  return reply;
+}
+
+DraftReply RandomTree(const DraftQuery& query) {
+  DraftReply reply;
+  std::mt19937 random(static_cast<unsigned>(query.tokens.size() * 31 + query.sequence_id));
+  for (uint32_t i = 0; i < query.node_budget; ++i) {
+    const int32_t parent = static_cast<int32_t>(random() % (reply.tree.size() + 1)) - 1;
+    const TokenId token = static_cast<TokenId>(random() % kFakeVocab);
+    if (reply.tree.FindChild(parent, token) < 0) {
+      reply.tree.Add(token, parent, 0.5f, TierKind::kModel);
+    }
+  }
+  return reply;
+}
+
+// Too many nodes, tokens and parents out of range, lists of unequal length, misses.
+DraftReply Invalid(const DraftQuery& query) {
+  DraftReply reply;
+  const size_t kind = query.tokens.size() % 4;
+  for (uint32_t i = 0; i < query.node_budget + (kind == 0 ? 1 : 0); ++i) {
+    reply.tree.Add(kind == 1 ? kFakeVocab + 7 : static_cast<TokenId>(i % kFakeVocab),
+                   kind == 2 ? 1000 : static_cast<int32_t>(i) - 1, 0.5f, TierKind::kModel);
+  }
+  if (kind == 3) reply.tree.parents.pop_back();
+  reply.missed = kind == 3;
+  return reply;
+}
+
+GenerationRequest Request(int seed, bool sampled) {
+  GenerationRequest request;
+  std::mt19937 random(seed);
+  for (int i = 0; i < 1 + seed % 40; ++i) request.prompt.push_back(random() % kFakeVocab);
+  request.max_tokens = 1 + seed * 7 % 60;
+  request.final_tokens = {kFakeEos};
+  if (seed % 3 == 0) request.stop = {"ab", "q"};
+  if (sampled) {
+    request.sampling.temperature = 0.8f;
+    request.sampling.top_p = 0.9f;
+    request.sampling.repetition_penalty = 1.2f;
+    request.sampling.presence_penalty = 0.3f;
+    request.sampling.seed = seed;
+  }
+  request.logprobs = true;
+  return request;
+}
+
+std::vector<std::shared_ptr<Recorder>> RunAll(std::unique_ptr<DraftSource> source, bool sampled,
+                                              int count, FakeEngine& engine,
+                                              SchedulerOptions options = {}) {
+  options.prefill_chunk = 8;
+  FakeTokenizer tokenizer;
+  std::vector<std::shared_ptr<Recorder>> sinks;
+  Scheduler scheduler(options, engine, tokenizer, std::move(source));
+  for (int i = 0; i < count; ++i) {
+    sinks.push_back(std::make_shared<Recorder>());
+    EXPECT_TRUE(scheduler.Submit(Request(i, sampled), sinks.back()).ok());
+  }
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
+  for (const auto& sink : sinks) sink->done.WaitForNotification();
+  EXPECT_EQ(scheduler.kv_pages_unreserved(), engine.info().kv_pages_total);
+  return sinks;
+}
+
+class Exactness : public testing::TestWithParam<bool> {};
+
+TEST_P(Exactness, DraftsChangeNothing) {
+  constexpr int kRequests = 80;
+  SchedulerOptions alone;
+  alone.max_batch = 1;
+  FakeEngine plain_engine;
+  const auto plain = RunAll(NewNoDraftSource(), GetParam(), kRequests, plain_engine, alone);
+  for (const TreeMaker& make : {TreeMaker(Oracle), TreeMaker(RandomTree), TreeMaker(Invalid)}) {
+    FakeEngine engine;
+    const auto drafted = RunAll(Scripted(make), GetParam(), kRequests, engine);
+    EXPECT_GT(engine.widest(), 1u);
+    for (int i = 0; i < kRequests; ++i) {
+      ASSERT_TRUE(drafted[i]->status.ok());
+      ASSERT_EQ(drafted[i]->tokens, plain[i]->tokens) << i;
+      ASSERT_EQ(drafted[i]->text, plain[i]->text) << i;
+      ASSERT_EQ(drafted[i]->reason, plain[i]->reason) << i;
+      ASSERT_EQ(drafted[i]->logprobs, plain[i]->logprobs) << i;
+      ASSERT_LE(drafted[i]->stats.steps, plain[i]->stats.steps) << i;
+    }
+    EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
+  }
+}
+INSTANTIATE_TEST_SUITE_P(GreedyAndSampled, Exactness, testing::Bool());
+
+TEST(Scheduler, OracleDraftsSaveStepsAndAreCounted) {
+  FakeEngine engine;
+  GenerationRequest request = Request(5, false);
+  request.final_tokens.clear();
+  request.max_tokens = 50;
+  FakeTokenizer tokenizer;
+  auto sink = std::make_shared<Recorder>();
+  Scheduler scheduler({}, engine, tokenizer, Scripted(Oracle));
+  ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+  sink->done.WaitForNotification();
+  EXPECT_EQ(sink->tokens.size(), 50u);
+  EXPECT_EQ(sink->reason, FinishReason::kLength);
+  const GenerationStats& stats = sink->stats;
+  EXPECT_LT(stats.steps, 15u);
+  // The first token is the prefill's; each step adds one to what it accepts.
+  EXPECT_EQ(stats.accepted + stats.steps + 1, 50u);
+  uint64_t by_position = 0;
+  for (const uint64_t n : stats.accepted_by_position) by_position += n;
+  EXPECT_EQ(by_position, stats.accepted);
+  EXPECT_EQ(stats.accepted_by_tier[static_cast<int>(TierKind::kContext)], stats.accepted);
+}
+
+TEST(Scheduler, NoQuestionIsAskedWithoutSpeculation) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  std::atomic<int> asked = 0;
+  Scheduler scheduler({}, engine, tokenizer, Scripted([&](const DraftQuery& q) {
+                        ++asked;
+                        return Oracle(q);
+                      }));
+  for (const bool disable : {true, false}) {
+    GenerationRequest request = Request(8, false);
+    request.max_tokens = 20;
+    request.speculate = !disable;
+    if (!disable) request.max_nodes = 0;
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->stats.drafted, 0u);
+  }
+  EXPECT_EQ(asked, 0);
+}
+
+TEST(Scheduler, RefusesWhatCannotRun) {
+  FakeEngine engine(/*pages=*/4, /*max_sequence_length=*/64);
+  FakeTokenizer tokenizer;
+  Scheduler scheduler({}, engine, tokenizer, NewNoDraftSource());
+  const auto submit = [&](std::vector<TokenId> prompt, int64_t max_tokens) {
+    GenerationRequest request;
+    request.prompt = std::move(prompt);
+    request.max_tokens = max_tokens;
+    return scheduler.Submit(request, std::make_shared<Recorder>());
+  };
+  EXPECT_EQ(submit({}, 1).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(submit({99}, 1).message()), testing::HasSubstr("99"));
+  EXPECT_EQ(submit({1}, 0).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(submit(std::vector<TokenId>(64, 1), 1).code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(submit({1}, 60).code(), absl::StatusCode::kResourceExhausted);
+  scheduler.StopAdmission();
+  EXPECT_EQ(submit({1}, 1).code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(Scheduler, ScarcePagesOnlyMakeRequestsWait) {
+  FakeEngine engine(/*pages=*/40);
+  const auto sinks = RunAll(Scripted(RandomTree), true, 60, engine);
+  for (const auto& sink : sinks) EXPECT_TRUE(sink->status.ok()) << sink->status;
+}
+
+TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
+  FakeEngine engine(100000, 1 << 20);
+  FakeTokenizer tokenizer;
+  SchedulerOptions options;
+  options.max_batch = 1;
+  options.max_queue = 2;
+  absl::Notification go;
+  Scheduler scheduler(options, engine, tokenizer, Scripted([&](const DraftQuery&) {
+                        go.WaitForNotification();
+                        return DraftReply();
+                      }));
+  GenerationRequest request = Request(4, false);
+  request.final_tokens.clear();
+  request.max_tokens = 100000;
+  std::vector<std::shared_ptr<Recorder>> sinks;
+  const auto submit = [&] {
+    sinks.push_back(std::make_shared<Recorder>());
+    sinks.back()->cancel_after = 5;
+    return scheduler.Submit(request, sinks.back());
+  };
+  ASSERT_TRUE(submit().ok());
+  while (scheduler.kv_pages_unreserved() == 100000) absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_TRUE(submit().ok());
+  ASSERT_TRUE(submit().ok());
+  EXPECT_EQ(submit().code(), absl::StatusCode::kResourceExhausted);
+  sinks.pop_back();
+  sinks[1]->cancel = true;
+  go.Notify();
+  for (const auto& sink : sinks) {
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->status.code(), absl::StatusCode::kCancelled);
+  }
+  EXPECT_TRUE(sinks[1]->tokens.empty());
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+  EXPECT_EQ(engine.kv_pages_free(), 100000);
+}
+
+}  // namespace
+}  // namespace strata::verify
