@@ -56,10 +56,9 @@ void DraftTree::Truncate(int nodes) {
 absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int max_nodes) {
   const size_t n = tree.tokens.size();
   if (tree.parents.size() != n || tree.confidences.size() != n || tree.tiers.size() != n) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("draft tree lists differ in length: ", n, " tokens, ", tree.parents.size(),
-                     " parents, ", tree.confidences.size(), " confidences, ", tree.tiers.size(),
-                     " tiers"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "draft tree lists differ in length: ", n, " tokens, ", tree.parents.size(), " parents, ",
+        tree.confidences.size(), " confidences, ", tree.tiers.size(), " tiers"));
   }
   if (n > static_cast<size_t>(max_nodes)) {
     return absl::InvalidArgumentError(
@@ -68,22 +67,20 @@ absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int ma
   std::set<std::pair<int32_t, TokenId>> siblings;
   for (size_t i = 0; i < n; ++i) {
     if (tree.tokens[i] < 0 || tree.tokens[i] >= vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " has token ",
-                                                     tree.tokens[i], ", outside [0, ", vocab_size,
-                                                     ")"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "draft node ", i, " has token ", tree.tokens[i], ", outside [0, ", vocab_size, ")"));
     }
     if (tree.parents[i] < -1 || tree.parents[i] >= static_cast<int32_t>(i)) {
       return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " has parent ",
                                                      tree.parents[i], ", outside [-1, ", i, ")"));
     }
     if (!(tree.confidences[i] >= 0.0f && tree.confidences[i] <= 1.0f)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("draft node ", i, " has confidence ", tree.confidences[i], ", outside [0, 1]"));
+      return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " has confidence ",
+                                                     tree.confidences[i], ", outside [0, 1]"));
     }
     if (!siblings.emplace(tree.parents[i], tree.tokens[i]).second) {
-      return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " repeats token ",
-                                                     tree.tokens[i], " below parent ",
-                                                     tree.parents[i]));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "draft node ", i, " repeats token ", tree.tokens[i], " below parent ", tree.parents[i]));
     }
   }
   return absl::OkStatus();

@@ -12,7 +12,13 @@ namespace strata {
 using TokenId = int32_t;
 
 // Where a drafted token came from; same numbers as strata.v1.Tier.
-enum class TierKind : uint8_t { kUnspecified = 0, kPredicted = 1, kContext = 2, kModel = 3, kCorpus = 4 };
+enum class TierKind : uint8_t {
+  kUnspecified = 0,
+  kPredicted = 1,
+  kContext = 2,
+  kModel = 3,
+  kCorpus = 4
+};
 inline constexpr int kTierKinds = 5;
 const char* TierName(TierKind tier);
 

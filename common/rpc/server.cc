@@ -28,13 +28,13 @@ absl::Status CheckOptions(const ServerOptions& options) {
   if (!absl::StartsWith(listen, "unix:")) {
     const size_t colon = listen.rfind(':');
     if (colon == absl::string_view::npos || colon == 0 || colon + 1 == listen.size()) {
-      return absl::InvalidArgumentError(absl::StrCat("listen address '", listen,
-                                                     "' is neither HOST:PORT nor unix:PATH"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("listen address '", listen, "' is neither HOST:PORT nor unix:PATH"));
     }
   }
   if (options.max_threads < kMinThreads) {
-    return absl::InvalidArgumentError(absl::StrCat("max_threads is ", options.max_threads,
-                                                   ", must be at least ", kMinThreads));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_threads is ", options.max_threads, ", must be at least ", kMinThreads));
   }
   if (options.max_receive_bytes < kMinMessageBytes || options.max_send_bytes < kMinMessageBytes) {
     return absl::InvalidArgumentError(

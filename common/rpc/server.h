@@ -33,8 +33,8 @@ class Server {
   // Binds and starts to serve. `services` are borrowed and must outlive the server.
   // INVALID_ARGUMENT for options out of range, UNAVAILABLE if the address cannot be bound (or, as
   // gRPC does not tell them apart, if a certificate is not valid PEM).
-  static absl::StatusOr<std::unique_ptr<Server>> Start(
-      const ServerOptions& options, std::span<grpc::Service* const> services);
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
+                                                       std::span<grpc::Service* const> services);
   // Shuts down without grace.
   ~Server();
   Server(const Server&) = delete;

@@ -41,8 +41,7 @@ int WaitForShutdownSignal(absl::Duration timeout) {
     if (timeout == absl::InfiniteDuration()) {
       signal_number = sigwaitinfo(&set, nullptr);
     } else {
-      const timespec left = absl::ToTimespec(
-          std::max(absl::ZeroDuration(), end - absl::Now()));
+      const timespec left = absl::ToTimespec(std::max(absl::ZeroDuration(), end - absl::Now()));
       signal_number = sigtimedwait(&set, nullptr, &left);
     }
     if (signal_number > 0) return signal_number;

@@ -1,12 +1,11 @@
 // The service over a real loopback connection: its own server, in this process.
 #include "services/draft/server/draft_service.h"
 
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
-
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,8 +31,8 @@ class DraftServiceTest : public testing::Test {
   using Stream = grpc::ClientReaderWriter<v1::DraftRequest, v1::DraftResponse>;
 
   void SetUp() override {
-    const auto corpus = std::make_shared<FixedTier>(
-        TierKind::kCorpus, std::vector<Chain>{{{40, 41}, 1, 1, 1}});
+    const auto corpus =
+        std::make_shared<FixedTier>(TierKind::kCorpus, std::vector<Chain>{{{40, 41}, 1, 1, 1}});
     auto drafter = NewDrafter({.corpus = corpus,
                                .corpus_snapshot = "snap",
                                .corpus_tokens = 77,

@@ -58,9 +58,9 @@ TEST(DrafterConcurrencyTest, VerifiersAtOnceWithEvictionAndSaving) {
   ASSERT_TRUE(opened.ok()) << opened.status();
   const std::shared_ptr<ModelStore> store = *std::move(opened);
   // Room for less than the 16 sequences that want to live, so that they evict each other.
-  auto drafter = NewDrafter({.model_store = store,
-                             .limits = {.max_sequences = 13,
-                                        .idle_before_eviction = absl::ZeroDuration()}});
+  auto drafter =
+      NewDrafter({.model_store = store,
+                  .limits = {.max_sequences = 13, .idle_before_eviction = absl::ZeroDuration()}});
   ASSERT_TRUE(drafter.ok());
   std::atomic<int> answered = 0;
   std::atomic<bool> stop = false;

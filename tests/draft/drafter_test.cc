@@ -54,9 +54,9 @@ TEST(DrafterTest, DraftsFromTheContext) {
   const auto drafter = MakeDrafter();
   const uint64_t session = Open(*drafter);
   const Tokens prompt = {1, 2, 3, 4, 5, 6, 1, 2};
-  const SequenceAnswer answer = Send(
-      *drafter, session,
-      {.sequence_id = 7, .epoch = 3, .tokens = prompt, .prompt_length = 8, .node_budget = 4});
+  const SequenceAnswer answer =
+      Send(*drafter, session,
+           {.sequence_id = 7, .epoch = 3, .tokens = prompt, .prompt_length = 8, .node_budget = 4});
   EXPECT_EQ(answer.status, SequenceStatus::kOk) << answer.message;
   EXPECT_EQ(answer.sequence_id, 7u);
   EXPECT_EQ(answer.epoch, 3u);
@@ -147,9 +147,9 @@ TEST(DrafterTest, WhatIsNotHeldIsUnknown) {
   EXPECT_EQ(status(session, 1, 2, 4), SequenceStatus::kUnknown) << "another epoch";
   EXPECT_EQ(status(session, 1, 1, 4), SequenceStatus::kUnknown) << "dropped with its epoch";
   EXPECT_EQ(start(), SequenceStatus::kOk);
-  EXPECT_EQ(Send(*drafter, session, {.sequence_id = 1, .epoch = 1, .position = 3, .close = true})
-                .status,
-            SequenceStatus::kOk);
+  EXPECT_EQ(
+      Send(*drafter, session, {.sequence_id = 1, .epoch = 1, .position = 3, .close = true}).status,
+      SequenceStatus::kOk);
   EXPECT_EQ(status(session, 1, 1, 3), SequenceStatus::kUnknown) << "closed";
   EXPECT_EQ(drafter->Stats().live_sequences, 0u);
 }
@@ -186,10 +186,9 @@ TEST(DrafterTest, AnInvalidUpdateLeavesTheOthersOfItsBatchAlone) {
   const auto drafter = MakeDrafter({.limits = {.max_batch = 3}});
   const uint64_t session = Open(*drafter);
   const Tokens good = {1, 2, 1}, high = {1000};
-  const std::vector<SequenceUpdate> batch = {
-      {.sequence_id = 1, .tokens = good, .node_budget = 4},
-      {.sequence_id = 2, .tokens = high, .node_budget = 4},
-      {.sequence_id = 3, .tokens = good, .node_budget = 4}};
+  const std::vector<SequenceUpdate> batch = {{.sequence_id = 1, .tokens = good, .node_budget = 4},
+                                             {.sequence_id = 2, .tokens = high, .node_budget = 4},
+                                             {.sequence_id = 3, .tokens = good, .node_budget = 4}};
   std::vector<SequenceAnswer> answers(7);
   drafter->Draft(session, batch, absl::InfiniteFuture(), answers);
   ASSERT_EQ(answers.size(), 3u);
@@ -211,10 +210,10 @@ TEST(DrafterTest, FeedbackIsAPathOfTheLastTreeAndIsCounted) {
   ASSERT_EQ(first.tree.tokens, (Tokens{4, 5, 2, 3}));
   const std::vector<int32_t> across = {0, 3}, inner = {1}, path = {0, 1};
   for (const auto& wrong : {across, inner}) {
-    EXPECT_EQ(Send(*drafter, session,
-                   {.position = 7, .has_feedback = true, .accepted_nodes = wrong})
-                  .status,
-              SequenceStatus::kInvalid);
+    EXPECT_EQ(
+        Send(*drafter, session, {.position = 7, .has_feedback = true, .accepted_nodes = wrong})
+            .status,
+        SequenceStatus::kInvalid);
   }
   EXPECT_EQ(Send(*drafter, session,
                  {.position = 7, .tokens = more, .has_feedback = true, .accepted_nodes = path})
@@ -265,8 +264,8 @@ TEST(DrafterTest, LimitsAreExhaustedWithASentence) {
 }
 
 TEST(DrafterTest, IdleSequencesGiveWay) {
-  const auto drafter = MakeDrafter(
-      {.limits = {.max_sequences = 1, .idle_before_eviction = absl::Milliseconds(20)}});
+  const auto drafter =
+      MakeDrafter({.limits = {.max_sequences = 1, .idle_before_eviction = absl::Milliseconds(20)}});
   const uint64_t session = Open(*drafter);
   const Tokens prompt = {1, 2, 3};
   const auto start = [&](uint64_t id) {
@@ -350,10 +349,10 @@ TEST(DrafterTest, ClosingASessionTeachesButARewindDoesNot) {
   drafter->CloseSession(session);
   DraftTree tree;
   const Tokens context = {1};
-  ASSERT_TRUE(drafter
-                  ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 10, 0,
-                              Policy::kLocality, tree)
-                  .ok());
+  ASSERT_TRUE(
+      drafter
+          ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 10, 0, Policy::kLocality, tree)
+          .ok());
   EXPECT_EQ(tree.tokens, (Tokens{4, 5}));
   EXPECT_EQ(tree.tiers[0], TierKind::kModel);
 }

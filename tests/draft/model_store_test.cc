@@ -239,8 +239,7 @@ TEST(ModelStoreTest, AFolderHasOneOwnerAndLeftoversAreRemoved) {
 
 TEST(ModelStoreTest, BadOptionsAndFolders) {
   std::vector<std::string> warnings;
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(ModelStore::Open({.max_bytes = 1}, &warnings).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(ModelStore::Open({.max_bytes = 1}, &warnings).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(ModelStore::Open({.max_tiers = 0}, &warnings).status()));
   const TemporaryFolder folder;
   std::ofstream(folder.path() / "file") << "x";

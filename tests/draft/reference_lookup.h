@@ -50,9 +50,9 @@ inline std::vector<Chain> ReferenceLookup(const std::vector<ReferenceText>& text
                         [&](const Chain& chain) { return starts_with(chain.tokens, next); })) {
           continue;
         }
-        const auto shorter =
-            std::find_if(chains.begin(), chains.end(),
-                         [&](const Chain& chain) { return starts_with(next, chain.tokens); });
+        const auto shorter = std::find_if(chains.begin(), chains.end(), [&](const Chain& chain) {
+          return starts_with(next, chain.tokens);
+        });
         if (shorter != chains.end()) {
           shorter->tokens = next;
         } else if (static_cast<int>(chains.size()) < max_chains) {

@@ -104,8 +104,7 @@ TEST_F(RpcTest, ServesHealthAndShutsDown) {
   EXPECT_EQ(Health(server->address()), "\x08\x02");
   server->Shutdown(absl::InfiniteDuration());
   server->Shutdown(absl::ZeroDuration());
-  EXPECT_TRUE(
-      absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
+  EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
 }
 
 TEST_F(RpcTest, UnixSocket) {
@@ -126,8 +125,7 @@ TEST_F(RpcTest, WhatCannotBeServedIsSaid) {
                     empty = Write("e", "");
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert}})));
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.tls = {.ca_file = cert}})));
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = text}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = text}})));
   EXPECT_TRUE(
       absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = empty}})));
   const absl::Status missing =
@@ -149,15 +147,15 @@ TEST_F(RpcTest, MutualTlsAdmitsOnlyTheAuthoritysClients) {
   const absl::Status good = call({server_files.ca_file, Write("ck", kClientKey), ca});
   EXPECT_TRUE(good.ok()) << good;
   EXPECT_TRUE(absl::IsUnavailable(call({"", "", ca}))) << "no certificate";
-  EXPECT_TRUE(absl::IsUnavailable(
-      call({Write("xc", kStrangerCertificate), Write("xk", kStrangerKey), ca})))
+  EXPECT_TRUE(
+      absl::IsUnavailable(call({Write("xc", kStrangerCertificate), Write("xk", kStrangerKey), ca})))
       << "a certificate of another authority";
   EXPECT_TRUE(absl::IsUnavailable(
       call({server_files.ca_file, folder_.path() / "ck", folder_.path() / "xc"})))
       << "a server of another authority";
   EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
-  EXPECT_TRUE(absl::IsInvalidArgument(
-      MakeChannelCredentials({"", "", ca}, /*use_tls=*/false).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(MakeChannelCredentials({"", "", ca}, /*use_tls=*/false).status()));
 }
 
 TEST(RpcStatusTest, EveryCodeGoesBothWaysAndLongMessagesAreCut) {

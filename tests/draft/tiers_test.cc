@@ -123,8 +123,8 @@ TEST(ModelTierTest, AgreesWithAScanOverSegmentsAndEviction) {
     const Tokens context = RandomTokens(random, 1 + random() % 9, 5);
     std::vector<Chain> got;
     tier.Lookup(context, 7, 4, got);
-    ExpectSameChains(
-        got, ReferenceLookup({newest_first.begin(), newest_first.end()}, context, 7, 4));
+    ExpectSameChains(got,
+                     ReferenceLookup({newest_first.begin(), newest_first.end()}, context, 7, 4));
   }
   uint64_t version = 0;
   const std::vector<ModelSegment> segments = tier.Segments(&version);

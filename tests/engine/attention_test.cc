@@ -110,8 +110,8 @@ TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
     const Tokens tokens = this->RandomTokens(length);
     for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
     const auto q = this->RandomQuery();
-    AttentionRow row{.row = 0, .position = length - 1, .direct = length, .pages = this->pages_,
-                     .scattered = {}};
+    AttentionRow row{
+        .row = 0, .position = length - 1, .direct = length, .pages = this->pages_, .scattered = {}};
     const auto out = this->Run(q, row);
     const auto expected = this->Expected(q, tokens, length);
     const double tolerance = sizeof(TypeParam) == 4 ? 2e-6 : 1.2e-2;
@@ -128,8 +128,8 @@ TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
     const Tokens tokens = this->RandomTokens(length);
     for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
     const auto q = this->RandomQuery();
-    AttentionRow row{.row = 0, .position = length - 1, .direct = length, .pages = this->pages_,
-                     .scattered = {}};
+    AttentionRow row{
+        .row = 0, .position = length - 1, .direct = length, .pages = this->pages_, .scattered = {}};
     const auto whole = this->Run(q, row);
     for (int64_t direct = std::max<int64_t>(0, length - 37); direct < length; direct += 3) {
       // The rest goes to slots far behind, in descending order.
@@ -153,8 +153,8 @@ TYPED_TEST(AttentionTest, LaterSlotsDoNotMatter) {
   Tokens tokens = this->RandomTokens(40);
   for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
   const auto q = this->RandomQuery();
-  AttentionRow row{.row = 0, .position = length - 1, .direct = length, .pages = this->pages_,
-                   .scattered = {}};
+  AttentionRow row{
+      .row = 0, .position = length - 1, .direct = length, .pages = this->pages_, .scattered = {}};
   const auto before = this->Run(q, row);
   for (float& x : tokens.keys) x = std::nanf("");
   for (float& x : tokens.values) x = std::nanf("");

@@ -109,7 +109,8 @@ TEST_P(TinyEngineTest, TreesGiveTheBitsOfPlainSteps) {
       ASSERT_TRUE(engine_->Commit(*kv[s], Iota(static_cast<int>(prefixes[s].size()))).ok());
     }
     inputs.clear();
-    for (int s = 0; s < sequences; ++s) inputs.push_back({kv[s].get(), tokens[s], parents[s], rows[s]});
+    for (int s = 0; s < sequences; ++s)
+      inputs.push_back({kv[s].get(), tokens[s], parents[s], rows[s]});
     ASSERT_TRUE(engine_->Forward(inputs, output).ok());
     int64_t base = 0;
     for (int s = 0; s < sequences; ++s) {
@@ -184,14 +185,15 @@ TEST_P(TinyEngineTest, BadBatchesChangeNothing) {
   EXPECT_TRUE(SameBits(output.row(0), std::span(expected).last(101)));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Architectures, TinyEngineTest,
-    ::testing::Combine(::testing::Values("LlamaForCausalLM", "MistralForCausalLM",
-                                         "Qwen2ForCausalLM"),
-                       ::testing::Values(DType::kBf16, DType::kFp32)),
-    [](const auto& info) {
-      return std::get<0>(info.param) + "_" + DTypeName(std::get<1>(info.param));
-    });
+INSTANTIATE_TEST_SUITE_P(Architectures, TinyEngineTest,
+                         ::testing::Combine(::testing::Values("LlamaForCausalLM",
+                                                              "MistralForCausalLM",
+                                                              "Qwen2ForCausalLM"),
+                                            ::testing::Values(DType::kBf16, DType::kFp32)),
+                         [](const auto& info) {
+                           return std::get<0>(info.param) + "_" +
+                                  DTypeName(std::get<1>(info.param));
+                         });
 
 class LoadingTest : public ::testing::Test {
  protected:
@@ -200,8 +202,7 @@ class LoadingTest : public ::testing::Test {
     auto engine = Engine::Load(Options(dir_.path()));
     ASSERT_FALSE(engine.ok()) << text;
     EXPECT_EQ(engine.status().code(), code) << engine.status().message();
-    EXPECT_NE(engine.status().message().find(text), std::string::npos)
-        << engine.status().message();
+    EXPECT_NE(engine.status().message().find(text), std::string::npos) << engine.status().message();
   }
   void ReplaceInConfig(const std::string& from, const std::string& to) {
     std::string config = TinyModel().Config();
@@ -223,7 +224,8 @@ TEST_F(LoadingTest, MissingFiles) {
 
 TEST_F(LoadingTest, TruncatedWeights) {
   const std::string file = ReadWholeFile(dir_ / "model.safetensors");
-  for (size_t size : {size_t{0}, size_t{7}, size_t{8}, size_t{300}, file.size() / 2, file.size() - 1}) {
+  for (size_t size :
+       {size_t{0}, size_t{7}, size_t{8}, size_t{300}, file.size() / 2, file.size() - 1}) {
     WriteFile(dir_ / "model.safetensors", file.substr(0, size));
     Refused(ErrorCode::kInvalidArgument, "truncated");
   }

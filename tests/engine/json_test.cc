@@ -25,10 +25,29 @@ TEST(JsonTest, ReadsEveryKind) {
 }
 
 TEST(JsonTest, RefusesWhatIsNotJson) {
-  for (const char* text :
-       {"", "{", "[1,", "[1 2]", "{\"a\"}", "{\"a\":1,}", "nul", "01", "1.", "1e", "-", "\"\\x\"",
-        "\"\\ud800\"", "\"\\udc00\"", "\"a", "\"\\u12\"", "{} {}", "{\"a\":1,\"a\":2}", "+1",
-        "\"\n\"", "1e999", "'a'", "[1]]"}) {
+  for (const char* text : {"",
+                           "{",
+                           "[1,",
+                           "[1 2]",
+                           "{\"a\"}",
+                           "{\"a\":1,}",
+                           "nul",
+                           "01",
+                           "1.",
+                           "1e",
+                           "-",
+                           "\"\\x\"",
+                           "\"\\ud800\"",
+                           "\"\\udc00\"",
+                           "\"a",
+                           "\"\\u12\"",
+                           "{} {}",
+                           "{\"a\":1,\"a\":2}",
+                           "+1",
+                           "\"\n\"",
+                           "1e999",
+                           "'a'",
+                           "[1]]"}) {
     EXPECT_FALSE(Json::Parse(text).ok()) << text;
   }
   EXPECT_FALSE(Json::Parse(std::string(100000, '[')).ok());

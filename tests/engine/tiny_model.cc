@@ -37,8 +37,7 @@ std::map<std::string, std::vector<int64_t>> TinyModel::Shapes() const {
 std::string TinyModel::Config() const {
   std::ostringstream json;
   json << "{\"architectures\": [\"" << architecture << "\"], \"vocab_size\": " << vocab_size
-       << ", \"hidden_size\": " << hidden_size
-       << ", \"intermediate_size\": " << intermediate_size
+       << ", \"hidden_size\": " << hidden_size << ", \"intermediate_size\": " << intermediate_size
        << ", \"num_hidden_layers\": " << layers << ", \"num_attention_heads\": " << heads
        << ", \"num_key_value_heads\": " << kv_heads << ", \"head_dim\": " << head_dim
        << ", \"max_position_embeddings\": " << max_positions
@@ -85,7 +84,8 @@ void TinyModel::Write(const std::string& dir) const {
                                  : "/part-" + std::to_string(shard) + ".safetensors"),
               file);
   }
-  if (shards > 1) WriteFile(dir + "/model.safetensors.index.json", "{\"weight_map\":{" + map + "}}");
+  if (shards > 1)
+    WriteFile(dir + "/model.safetensors.index.json", "{\"weight_map\":{" + map + "}}");
 }
 
 void WriteFile(const std::string& path, const std::string& content) {

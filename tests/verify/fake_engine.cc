@@ -12,9 +12,7 @@ uint64_t Mix(uint64_t x) {  // SplitMix64
   return x ^ (x >> 31);
 }
 
-engine::Status Bad(const char* what) {
-  return {engine::ErrorCode::kInvalidArgument, what};
-}
+engine::Status Bad(const char* what) { return {engine::ErrorCode::kInvalidArgument, what}; }
 
 class LetterStream final : public Tokenizer::Stream {
  public:

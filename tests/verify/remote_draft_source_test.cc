@@ -39,9 +39,8 @@ class FakeService final : public v1::DraftService::Service {
         v1::SequenceAnswer* answer = response.add_answers();
         answer->set_sequence_id(sequence.sequence_id());
         answer->set_epoch(sequence.epoch());
-        answer->set_status(mode == kForget && sequence.position() > 0
-                               ? v1::SEQUENCE_STATUS_UNKNOWN
-                               : v1::SEQUENCE_STATUS_OK);
+        answer->set_status(mode == kForget && sequence.position() > 0 ? v1::SEQUENCE_STATUS_UNKNOWN
+                                                                      : v1::SEQUENCE_STATUS_OK);
         answer->set_position(sequence.position() + sequence.tokens_size());
         v1::DraftTree* tree = answer->mutable_tree();
         tree->add_tokens(mode == kInvalid ? 1u << 31 : kAnswer);

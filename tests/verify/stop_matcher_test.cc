@@ -60,8 +60,8 @@ TEST(StopMatcher, AgreesWithASearchOfTheWholeText) {
       at += n;
     }
     const size_t found = text.find(stop);
-    const Outcome expected = found == std::string::npos ? Outcome{text, false}
-                                                        : Outcome{text.substr(0, found), true};
+    const Outcome expected =
+        found == std::string::npos ? Outcome{text, false} : Outcome{text.substr(0, found), true};
     ASSERT_EQ(Match({stop}, pieces), expected) << text << " / " << stop;
   }
 }

@@ -27,8 +27,8 @@ constexpr size_t kMaxTenantBytes = 128;
 
 absl::Status CheckLength(const char* what, const std::string& value, size_t min, size_t max) {
   if (value.size() >= min && value.size() <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(what, " has ", value.size(), " bytes, must have ",
-                                                 min, " to ", max));
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " has ", value.size(), " bytes, must have ", min, " to ", max));
 }
 
 absl::Status CheckVocabulary(int64_t vocab_size) {
@@ -170,8 +170,10 @@ absl::Status HierarchyDrafter::CheckModel(const std::string& model_id,
   if (!options_.tokenizer_fingerprint.empty() &&
       tokenizer_fingerprint != options_.tokenizer_fingerprint) {
     return absl::FailedPreconditionError(
-        absl::StrCat("tokenizer fingerprint ", tokenizer_fingerprint, " is not that of this "
-                     "service's ", options_.corpus == nullptr ? "configuration" : "corpus", ", ",
+        absl::StrCat("tokenizer fingerprint ", tokenizer_fingerprint,
+                     " is not that of this "
+                     "service's ",
+                     options_.corpus == nullptr ? "configuration" : "corpus", ", ",
                      options_.tokenizer_fingerprint));
   }
   return absl::OkStatus();
@@ -187,9 +189,9 @@ absl::Status HierarchyDrafter::OpenSession(const std::string& verifier_id,
   auto opened = std::make_shared<Session>(model_id, tokenizer_fingerprint, vocab_size);
   absl::MutexLock lock(&mutex_);
   if (sessions_.size() >= options_.limits.max_sessions) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(sessions_.size(), " sessions are open, at most ",
-                     options_.limits.max_sessions, " are allowed"));
+    return absl::ResourceExhaustedError(absl::StrCat(sessions_.size(),
+                                                     " sessions are open, at most ",
+                                                     options_.limits.max_sessions, " are allowed"));
   }
   *session = next_session_++;
   sessions_.emplace(*session, std::move(opened));
@@ -241,8 +243,7 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
   }
 }
 
-absl::Status HierarchyDrafter::CheckUpdate(const SequenceUpdate& update,
-                                           int64_t vocab_size) const {
+absl::Status HierarchyDrafter::CheckUpdate(const SequenceUpdate& update, int64_t vocab_size) const {
   absl::Status status = CheckPolicy(update.policy);
   status.Update(CheckTokens("tokens", update.tokens, vocab_size));
   if (!status.ok()) return status;
@@ -261,9 +262,8 @@ absl::Status HierarchyDrafter::CheckUpdate(const SequenceUpdate& update,
   }
   if (update.predicted_tokens.size() > options_.limits.max_predicted_tokens) {
     return absl::InvalidArgumentError(
-        absl::StrCat("there are ", update.predicted_tokens.size(),
-                     " predicted_tokens, at most ", options_.limits.max_predicted_tokens,
-                     " are allowed"));
+        absl::StrCat("there are ", update.predicted_tokens.size(), " predicted_tokens, at most ",
+                     options_.limits.max_predicted_tokens, " are allowed"));
   }
   status.Update(CheckTokens("predicted_tokens", update.predicted_tokens, vocab_size));
   status.Update(CheckLength("tenant", update.tenant, 0, kMaxTenantBytes));
@@ -420,10 +420,10 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   if (context.empty()) return absl::InvalidArgumentError("there are no tokens to draft after");
   if (context.size() > options_.limits.max_sequence_tokens ||
       predicted.size() > options_.limits.max_predicted_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "there are ", context.size(), " tokens and ", predicted.size(), " predicted_tokens, at most ",
-        options_.limits.max_sequence_tokens, " and ", options_.limits.max_predicted_tokens,
-        " are allowed"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("there are ", context.size(), " tokens and ", predicted.size(),
+                     " predicted_tokens, at most ", options_.limits.max_sequence_tokens, " and ",
+                     options_.limits.max_predicted_tokens, " are allowed"));
   }
   status.Update(CheckTokens("tokens", context, vocab_size));
   status.Update(CheckTokens("predicted_tokens", predicted, vocab_size));
@@ -503,8 +503,7 @@ std::vector<std::shared_ptr<Session>> HierarchyDrafter::Sessions() const {
 }
 
 void HierarchyDrafter::EvictIdle() {
-  const int64_t newest_idle =
-      absl::ToUnixNanos(absl::Now() - options_.limits.idle_before_eviction);
+  const int64_t newest_idle = absl::ToUnixNanos(absl::Now() - options_.limits.idle_before_eviction);
   std::vector<std::shared_ptr<Slot>> idle;
   for (const auto& session : Sessions()) {
     absl::MutexLock lock(&session->mutex);
@@ -544,9 +543,8 @@ absl::StatusOr<std::unique_ptr<Drafter>> NewDrafter(DrafterOptions options) {
   }
   if (options.limits.max_sequence_tokens > NgramIndex::kMaxTokens ||
       options.limits.max_predicted_tokens > NgramIndex::kMaxTokens) {
-    return absl::InvalidArgumentError(absl::StrCat("sequences of more than ",
-                                                   NgramIndex::kMaxTokens,
-                                                   " tokens are not possible"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "sequences of more than ", NgramIndex::kMaxTokens, " tokens are not possible"));
   }
   return std::make_unique<HierarchyDrafter>(std::move(options));
 }

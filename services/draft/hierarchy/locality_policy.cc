@@ -48,16 +48,14 @@ absl::Status ValidateLocalityOptions(const LocalityOptions& options) {
                                                    ", must be 1 to ", kMaxChains));
   }
   if (options.chain_length < 1 || options.chain_length > kMaxChainLength) {
-    return absl::InvalidArgumentError(absl::StrCat("the length of chains is ",
-                                                   options.chain_length, ", must be 1 to ",
-                                                   kMaxChainLength));
+    return absl::InvalidArgumentError(absl::StrCat("the length of chains is ", options.chain_length,
+                                                   ", must be 1 to ", kMaxChainLength));
   }
   return absl::OkStatus();
 }
 
 void DraftByLocality(const LocalityOptions& options, std::span<const Tier* const> tiers,
-                     std::span<const TokenId> context, const DraftLimits& limits,
-                     DraftTree& tree) {
+                     std::span<const TokenId> context, const DraftLimits& limits, DraftTree& tree) {
   tree.Clear();
   if (limits.node_budget == 0 || context.empty()) return;
   int max_depth = options.chain_length;

@@ -55,8 +55,7 @@ void Sequence::set_last_tree(const DraftTree& tree) {
   last_tiers_ = tree.tiers;
 }
 
-bool Sequence::AcceptedTiers(std::span<const int32_t> nodes,
-                             std::vector<TierKind>& tiers) const {
+bool Sequence::AcceptedTiers(std::span<const int32_t> nodes, std::vector<TierKind>& tiers) const {
   int32_t parent = -1;
   for (const int32_t node : nodes) {
     if (node < 0 || node >= static_cast<int32_t>(last_parents_.size()) ||

@@ -21,8 +21,8 @@ namespace strata::draft {
 class Sequence {
  public:
   // `store` may be null (nothing is taught) and must outlive the sequence otherwise.
-  Sequence(uint32_t epoch, ModelKey key, size_t prompt_length,
-           std::span<const TokenId> predicted, ModelStore* store);
+  Sequence(uint32_t epoch, ModelKey key, size_t prompt_length, std::span<const TokenId> predicted,
+           ModelStore* store);
 
   uint32_t epoch() const { return epoch_; }
   const ModelKey& model_key() const { return key_; }

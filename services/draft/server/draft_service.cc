@@ -40,8 +40,8 @@ class OpenSession {
   // Checks the message's handshake: opens the session with the first, compares later ones.
   absl::Status Handshake(const v1::DraftRequest& request) {
     if (open_) {
-      if (!request.has_handshake() || google::protobuf::util::MessageDifferencer::Equals(
-                                          request.handshake(), handshake_)) {
+      if (!request.has_handshake() ||
+          google::protobuf::util::MessageDifferencer::Equals(request.handshake(), handshake_)) {
         return absl::OkStatus();
       }
       return absl::InvalidArgumentError(
@@ -76,13 +76,12 @@ absl::Status CheckBatch(const v1::DraftRequest& request) {
 
 }  // namespace
 
-DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint,
-                           std::string version)
+DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint, std::string version)
     : drafter_(drafter),
       tokenizer_fingerprint_(std::move(tokenizer_fingerprint)),
       version_(std::move(version)) {
-  using Handler = grpc::internal::BidiStreamingHandler<DraftService, grpc::ByteBuffer,
-                                                       v1::DraftResponse>;
+  using Handler =
+      grpc::internal::BidiStreamingHandler<DraftService, grpc::ByteBuffer, v1::DraftResponse>;
   // The way of gRPC's own generated code to put another handler in the place of a method's.
   MarkMethodStreamed(kDraftStreamIndex,
                      new Handler([](DraftService* self, grpc::ServerContext* context,

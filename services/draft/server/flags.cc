@@ -41,8 +41,9 @@ void AddTiers(CLI::App& app, Flags& flags) {
                  "Memory for blocks read from the corpus, in MiB")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  app.add_option("--tokenizer-fingerprint", flags.tokenizer_fingerprint,
-                 "Serve verifiers with this tokenizer alone; with --corpus it must be the corpus's");
+  app.add_option(
+      "--tokenizer-fingerprint", flags.tokenizer_fingerprint,
+      "Serve verifiers with this tokenizer alone; with --corpus it must be the corpus's");
   app.add_option("--model-tier-dir", flags.model_store.dir,
                  "Folder where the model tiers are saved and loaded from; without it they end "
                  "with the process");

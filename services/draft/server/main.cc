@@ -25,9 +25,9 @@
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/server/draft_service.h"
 #include "services/draft/server/flags.h"
-#include "services/draft/tiers/periodic_saver.h"
 #include "services/draft/tiers/atomic_file.h"
 #include "services/draft/tiers/model_store.h"
+#include "services/draft/tiers/periodic_saver.h"
 
 namespace strata::draft {
 namespace {

@@ -1,9 +1,9 @@
 #ifndef STRATA_SERVICES_DRAFT_SERVER_WIRE_H_
 #define STRATA_SERVICES_DRAFT_SERVER_WIRE_H_
 
-#include <span>
-
 #include <google/protobuf/repeated_field.h>
+
+#include <span>
 
 #include "common/base/draft_tree.h"
 #include "services/draft/hierarchy/drafter.h"

@@ -78,9 +78,8 @@ absl::StatusOr<std::string> ReadWholeFile(const std::string& path, size_t max_by
     return absl::InvalidArgumentError(absl::StrCat("'", path, "' is not a regular file"));
   }
   if (static_cast<uint64_t>(info.st_size) > max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("'", path, "' has ", info.st_size,
-                                                     " bytes, at most ", max_bytes,
-                                                     " are allowed"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "'", path, "' has ", info.st_size, " bytes, at most ", max_bytes, " are allowed"));
   }
   std::string content(static_cast<size_t>(info.st_size), '\0');
   size_t filled = 0;

@@ -6,8 +6,7 @@ namespace strata::draft {
 namespace {
 
 bool IsPrefix(std::span<const TokenId> prefix, std::span<const TokenId> tokens) {
-  return prefix.size() <= tokens.size() &&
-         std::equal(prefix.begin(), prefix.end(), tokens.begin());
+  return prefix.size() <= tokens.size() && std::equal(prefix.begin(), prefix.end(), tokens.begin());
 }
 
 }  // namespace

@@ -31,8 +31,7 @@ constexpr size_t kMinBlockTokens = 64;
 constexpr size_t kBlocksPerStore = 8;
 
 size_t BlockTokens(size_t max_bytes) {
-  return std::clamp(max_bytes / kBlocksPerStore / kBytesPerToken, kMinBlockTokens,
-                    kMaxBlockTokens);
+  return std::clamp(max_bytes / kBlocksPerStore / kBytesPerToken, kMinBlockTokens, kMaxBlockTokens);
 }
 
 }  // namespace
@@ -105,8 +104,8 @@ void ModelStore::LoadFile(const std::string& path, std::vector<std::string>* war
   if (!content.ok()) {
     std::error_code error;
     fs::rename(path, path + kDamagedSuffix, error);
-    warnings->push_back(absl::StrCat("model tier file '", path, "' is damaged and starts empty: ",
-                                     content.status().message(),
+    warnings->push_back(absl::StrCat("model tier file '", path,
+                                     "' is damaged and starts empty: ", content.status().message(),
                                      error ? "; it could not be renamed: " : "; kept as *",
                                      error ? error.message() : kDamagedSuffix));
     return;

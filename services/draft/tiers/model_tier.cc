@@ -14,8 +14,7 @@ void ModelTier::Append(std::span<const TokenId> tokens, uint32_t first_key, uint
   if (first_key >= end_key) return;
   absl::MutexLock lock(&mutex_);
   // The boundary before a segment is part of its size.
-  if (blocks_.empty() ||
-      blocks_.back()->index.text().size() + tokens.size() + 1 > block_tokens_) {
+  if (blocks_.empty() || blocks_.back()->index.text().size() + tokens.size() + 1 > block_tokens_) {
     blocks_.push_back(std::make_shared<Block>());
     bytes_ += blocks_.back()->bytes();
   }

@@ -19,8 +19,7 @@ void PredictedTier::Lookup(std::span<const TokenId> context, int max_chains, int
   if (context.size() == prompt_length_) {
     const std::span<const TokenId> text = index_.text();
     Chain& start = found.emplace_back();
-    start.tokens.assign(text.begin(),
-                        text.begin() + std::min<size_t>(text.size(), chain_length));
+    start.tokens.assign(text.begin(), text.begin() + std::min<size_t>(text.size(), chain_length));
     start.count = 1;
     start.total = 1;
   }

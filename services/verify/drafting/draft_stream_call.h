@@ -16,8 +16,7 @@ namespace strata::verify {
 // One DraftStream. Nothing blocks except Await, and that only until its deadline:
 // reads and writes run on gRPC's threads (callback API), so a peer that is stopped,
 // and whose window is full, holds up nobody. Thread-safe.
-class DraftStreamCall final
-    : public grpc::ClientBidiReactor<v1::DraftRequest, v1::DraftResponse> {
+class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v1::DraftResponse> {
  public:
   // The object stays alive until gRPC is done with it.
   static std::shared_ptr<DraftStreamCall> Start(v1::DraftService::Stub& stub);

@@ -6,8 +6,7 @@
 
 namespace strata::verify {
 
-void AppendTokens(std::span<const TokenId> tokens,
-                  google::protobuf::RepeatedField<uint32_t>* out) {
+void AppendTokens(std::span<const TokenId> tokens, google::protobuf::RepeatedField<uint32_t>* out) {
   out->Reserve(out->size() + static_cast<int>(tokens.size()));
   for (const TokenId token : tokens) out->AddAlreadyReserved(static_cast<uint32_t>(token));
 }
@@ -26,16 +25,14 @@ absl::StatusOr<DraftTree> TreeFromProto(const v1::DraftTree& proto, int64_t voca
                                         uint32_t max_nodes) {
   // Before anything is copied: the message's size is the peer's choice.
   if (static_cast<uint32_t>(proto.tokens_size()) > max_nodes) {
-    return absl::InvalidArgumentError(absl::StrCat("draft tree has ", proto.tokens_size(),
-                                                   " nodes, at most ", max_nodes,
-                                                   " were asked for"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "draft tree has ", proto.tokens_size(), " nodes, at most ", max_nodes, " were asked for"));
   }
   DraftTree tree;
   for (const uint32_t token : proto.tokens()) {
     // What does not fit TokenId must not come out as a valid one.
-    tree.tokens.push_back(token <= std::numeric_limits<TokenId>::max()
-                              ? static_cast<TokenId>(token)
-                              : TokenId{-1});
+    tree.tokens.push_back(token <= std::numeric_limits<TokenId>::max() ? static_cast<TokenId>(token)
+                                                                       : TokenId{-1});
   }
   tree.parents.assign(proto.parents().begin(), proto.parents().end());
   tree.confidences.assign(proto.confidences().begin(), proto.confidences().end());

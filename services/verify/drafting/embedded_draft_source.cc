@@ -12,8 +12,8 @@ namespace {
 
 class EmbeddedDraftSource final : public DraftSource {
  public:
-  EmbeddedDraftSource(std::shared_ptr<draft::Drafter> drafter, uint64_t session,
-                      int64_t vocab_size, absl::Duration deadline)
+  EmbeddedDraftSource(std::shared_ptr<draft::Drafter> drafter, uint64_t session, int64_t vocab_size,
+                      absl::Duration deadline)
       : drafter_(std::move(drafter)),
         session_(session),
         vocab_size_(vocab_size),

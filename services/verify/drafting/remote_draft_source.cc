@@ -131,8 +131,8 @@ class RemoteDraftSource final : public DraftSource {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return false;
     v1::DraftRequest request;
-    request.set_deadline_us(static_cast<uint32_t>(
-        std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
+    request.set_deadline_us(
+        static_cast<uint32_t>(std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
     for (const size_t i : indices) FillRequest(queries[i], request.add_sequences());
     if (!Send(request, deadline)) return false;
     for (const size_t i : indices) {

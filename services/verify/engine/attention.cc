@@ -17,7 +17,7 @@ constexpr int kGroup = 4;
 
 template <typename T>
 struct Block {
-  const T* keys = nullptr;    // [head_dim][kPageTokens]
+  const T* keys = nullptr;       // [head_dim][kPageTokens]
   const T* values[kPageTokens];  // [head_dim] each
 };
 

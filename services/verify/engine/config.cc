@@ -139,8 +139,7 @@ void AddEos(const Json& json, int64_t vocab_size, std::vector<int32_t>& ids) {
   if (field == nullptr) return;
   auto add = [&](const Json& value) {
     auto id = value.AsInt();
-    if (id && *id >= 0 && *id < vocab_size &&
-        std::find(ids.begin(), ids.end(), *id) == ids.end()) {
+    if (id && *id >= 0 && *id < vocab_size && std::find(ids.begin(), ids.end(), *id) == ids.end()) {
       ids.push_back(static_cast<int32_t>(*id));
     }
   };
@@ -229,8 +228,8 @@ Result<ModelConfig> LoadModelConfig(const std::string& model_dir) {
   }
   if (name == "MistralForCausalLM") {
     // Within the window, sliding and full attention are the same.
-    config.max_positions = std::min(
-        config.max_positions, fields.Int("sliding_window", 1, 1 << 24, config.max_positions));
+    config.max_positions = std::min(config.max_positions,
+                                    fields.Int("sliding_window", 1, 1 << 24, config.max_positions));
   }
   SetRope(fields, config);
   if (!fields.status().ok()) return fields.status();

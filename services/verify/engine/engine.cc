@@ -109,9 +109,7 @@ class EngineImpl final : public Engine {
 
   const EngineInfo& info() const override { return info_; }
   int64_t kv_pages_free() const override { return cache_->free_pages(); }
-  std::unique_ptr<KvSequence> NewSequence() override {
-    return std::make_unique<Sequence>(*cache_);
-  }
+  std::unique_ptr<KvSequence> NewSequence() override { return std::make_unique<Sequence>(*cache_); }
 
   Status Forward(std::span<const SequenceInput> inputs, ForwardOutput& output) override {
     if (Status status = Check(inputs); !status.ok()) return status;
@@ -178,7 +176,8 @@ class EngineImpl final : public Engine {
       const std::string name = "input " + std::to_string(i) + ": ";
       if (input.sequence == nullptr) return Invalid(name + "no sequence");
       for (size_t j = 0; j < i; ++j) {
-        if (inputs[j].sequence == input.sequence) return Invalid(name + "its sequence stands twice");
+        if (inputs[j].sequence == input.sequence)
+          return Invalid(name + "its sequence stands twice");
       }
       const int64_t count = static_cast<int64_t>(input.tokens.size());
       if (count == 0) return Invalid(name + "no tokens");
@@ -265,8 +264,7 @@ class EngineImpl final : public Engine {
         int64_t ancestor = r;
         for (int64_t i = tail - 1; i >= 0; --i) {
           const int64_t place = sequence.committed + ancestor;
-          scattered_[at + i] =
-              sequence.page_of(place) * kPageTokens + Sequence::offset_of(place);
+          scattered_[at + i] = sequence.page_of(place) * kPageTokens + Sequence::offset_of(place);
           ancestor = sequence.parents[ancestor];
         }
         row.scattered = std::span<const int32_t>(scattered_).subspan(at, tail);

@@ -155,8 +155,8 @@ class DecoderModel final : public Model {
     at::Tensor delta;  // what the last block adds to the residual stream
     for (int64_t i = 0; i < config_.layers; ++i) {
       const Layer& layer = layers_[i];
-      AddRmsNorm(delta.defined() ? Data<T>(delta) : nullptr, Data<float>(layer.attention_norm),
-                 eps, count, hidden, h, Data<T>(x));
+      AddRmsNorm(delta.defined() ? Data<T>(delta) : nullptr, Data<float>(layer.attention_norm), eps,
+                 count, hidden, h, Data<T>(x));
       const at::Tensor qkv = layer.qkv->Forward(x);
       StoreRows(rows, i, Data<T>(qkv), Data<float>(q), cache);
       PagedAttention(shape, i, attention, Data<float>(q), cache, Data<T>(mixed));

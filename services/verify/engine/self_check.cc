@@ -18,8 +18,8 @@ std::vector<int32_t> Iota(int count) {
 }
 
 // Feeds `tokens` in chunks of `chunk`; appends the logits of every row.
-Status RunInChunks(Engine& engine, KvSequence& sequence, std::span<const int32_t> tokens,
-                   int chunk, std::vector<float>& logits) {
+Status RunInChunks(Engine& engine, KvSequence& sequence, std::span<const int32_t> tokens, int chunk,
+                   std::vector<float>& logits) {
   ForwardOutput output;
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     const size_t count = std::min<size_t>(chunk, tokens.size() - at);
@@ -73,8 +73,7 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
 std::vector<std::string> FindRowVariance(Engine& engine) {
   std::vector<std::string> faults;
   std::mt19937 random(20250209);
-  std::uniform_int_distribution<int32_t> any(
-      0, static_cast<int32_t>(engine.info().vocab_size - 1));
+  std::uniform_int_distribution<int32_t> any(0, static_cast<int32_t>(engine.info().vocab_size - 1));
   std::vector<int32_t> tokens(kTokens);
   for (int32_t& token : tokens) token = any(random);
 

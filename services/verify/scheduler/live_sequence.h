@@ -52,8 +52,8 @@ class LiveSequence {
   engine::SequenceInput PrepareInput(int64_t prefill_rows);
   // Verifies and commits. `logits` are those of PrepareInput's logit_rows, row-major.
   // Passes new tokens to the sink. INTERNAL if the engine refuses to commit.
-  absl::Status TakeLogits(std::span<const float> logits, int64_t vocab_size,
-                          engine::Engine& engine, engine::SamplerScratch& scratch);
+  absl::Status TakeLogits(std::span<const float> logits, int64_t vocab_size, engine::Engine& engine,
+                          engine::SamplerScratch& scratch);
 
   // Gives the KV pages back. Only Finish may follow.
   void ReleaseCache() { kv_.reset(); }

@@ -80,8 +80,8 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
   const int64_t prompt_tokens = static_cast<int64_t>(request.prompt.size());
   const int64_t room = info.max_sequence_length - prompt_tokens;
   if (room < 1) {
-    return absl::OutOfRangeError(absl::StrCat("the prompt has ", prompt_tokens,
-                                              " tokens, at most ", info.max_sequence_length - 1,
+    return absl::OutOfRangeError(absl::StrCat("the prompt has ", prompt_tokens, " tokens, at most ",
+                                              info.max_sequence_length - 1,
                                               " leave room for an answer"));
   }
   request.max_tokens = std::min(request.max_tokens, room);
@@ -89,9 +89,9 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
     request.max_nodes = std::min(*request.max_nodes, options_.max_draft_nodes);
   }
   if (PagesFor(request) > info.kv_pages_total) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "prompt and max_tokens need room for ", prompt_tokens + request.max_tokens,
-        " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("prompt and max_tokens need room for ", prompt_tokens + request.max_tokens,
+                     " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
   }
   absl::MutexLock lock(&mutex_);
   if (!admitting_) return absl::UnavailableError("the service is shutting down");
@@ -209,9 +209,8 @@ void Scheduler::Draft() {
     GenerationStats& stats = asked[i]->stats();
     stats.draft_time += taken;
     if (replies[i].missed) ++stats.draft_misses;
-    if (absl::Status status =
-            ValidateDraftTree(replies[i].tree, engine_.info().vocab_size,
-                              static_cast<int>(queries[i].node_budget));
+    if (absl::Status status = ValidateDraftTree(replies[i].tree, engine_.info().vocab_size,
+                                                static_cast<int>(queries[i].node_budget));
         !status.ok()) {
       spdlog::debug("draft dropped: {}", std::string(status.message()));
       continue;
@@ -248,8 +247,8 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
       return;
     }
     // One sequence must not fail the others.
-    spdlog::error("forward pass of {} sequences failed ({}); running them one by one",
-                  batch.size(), forward.message());
+    spdlog::error("forward pass of {} sequences failed ({}); running them one by one", batch.size(),
+                  forward.message());
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
     return;
   }
@@ -258,13 +257,11 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     LiveSequence& sequence = *batch[i];
     const int64_t rows = static_cast<int64_t>(inputs[i].logit_rows.size());
     const std::span<const float> logits =
-        std::span(output_.logits)
-            .subspan(row * output_.vocab_size, rows * output_.vocab_size);
+        std::span(output_.logits).subspan(row * output_.vocab_size, rows * output_.vocab_size);
     row += rows;
     absl::Duration& time =
         sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;
-    const absl::Status status =
-        sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
+    const absl::Status status = sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
     time += absl::Now() - start;
     if (!status.ok() || sequence.finish_reason() != FinishReason::kNone) {
       End(sequence.id(), status);
@@ -273,9 +270,8 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
 }
 
 void Scheduler::End(uint64_t id, const absl::Status& status) {
-  const auto it = std::find_if(active_.begin(), active_.end(), [id](const Active& active) {
-    return active.sequence->id() == id;
-  });
+  const auto it = std::find_if(active_.begin(), active_.end(),
+                               [id](const Active& active) { return active.sequence->id() == id; });
   const std::unique_ptr<LiveSequence> sequence = std::move(it->sequence);
   const int64_t pages = it->pages;
   active_.erase(it);

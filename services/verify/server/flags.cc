@@ -45,8 +45,7 @@ void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
   app.add_option("--device", flags.engine.device, "Where the model runs")->capture_default_str();
-  app.add_option("--threads", flags.engine.threads,
-                 "Threads of a forward pass; 0 is one a core")
+  app.add_option("--threads", flags.engine.threads, "Threads of a forward pass; 0 is one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--kv-tokens", flags.engine.kv_tokens,

@@ -107,8 +107,8 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags
   if (!fallback.ok()) return fallback.status();
   RemoteDraftOptions options;
   options.deadline = deadline;
-  return NewRemoteDraftSource(NewDraftChannel(flags.draft_address, *credentials), identity,
-                              options, *std::move(fallback));
+  return NewRemoteDraftSource(NewDraftChannel(flags.draft_address, *credentials), identity, options,
+                              *std::move(fallback));
 }
 
 absl::Status Announce(const Flags& flags, const std::string& address) {
@@ -144,10 +144,9 @@ absl::Status Serve(const Flags& flags) {
   if (!engine.ok()) return ToAbslStatus(engine.status());
   const engine::EngineInfo& info = (*engine)->info();
   if ((*tokenizer)->vocab_size() > info.vocab_size) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(flags.engine.model_dir, ": the tokenizer has ids up to ",
-                     (*tokenizer)->vocab_size() - 1, ", the model ", info.vocab_size,
-                     " embeddings; they do not belong together"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        flags.engine.model_dir, ": the tokenizer has ids up to ", (*tokenizer)->vocab_size() - 1,
+        ", the model ", info.vocab_size, " embeddings; they do not belong together"));
   }
   for (const std::string& note : info.exactness_notes) spdlog::info("exactness: {}", note);
   if (!info.exact) {

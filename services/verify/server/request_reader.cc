@@ -33,8 +33,8 @@ absl::StatusOr<engine::SamplingParams> ReadSampling(const v1::SamplingParameters
   engine::SamplingParams to;
   to.temperature = from.temperature();
   if (from.top_k() > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) {
-    return absl::InvalidArgumentError(absl::StrCat("sampling.top_k is ", from.top_k(),
-                                                   ", at most 2147483647 is allowed"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("sampling.top_k is ", from.top_k(), ", at most 2147483647 is allowed"));
   }
   to.top_k = static_cast<int32_t>(from.top_k());
   if (from.has_top_p()) to.top_p = from.top_p();
@@ -61,28 +61,25 @@ absl::StatusOr<GenerationRequest> RequestReader::Read(const v1::GenerateRequest&
   out.tenant = request.tenant();
 
   if (request.stop_size() > kMaxStops) {
-    return absl::InvalidArgumentError(absl::StrCat("stop has ", request.stop_size(),
-                                                   " entries, at most ", kMaxStops,
-                                                   " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "stop has ", request.stop_size(), " entries, at most ", kMaxStops, " are allowed"));
   }
   for (const std::string& stop : request.stop()) {
     if (stop.empty() || stop.size() > kMaxStopBytes) {
-      return absl::InvalidArgumentError(absl::StrCat("an entry of stop has ", stop.size(),
-                                                     " bytes, 1 to ", kMaxStopBytes,
-                                                     " are allowed"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "an entry of stop has ", stop.size(), " bytes, 1 to ", kMaxStopBytes, " are allowed"));
     }
     out.stop.push_back(stop);
   }
   if (request.stop_token_ids_size() > kMaxStopTokens) {
-    return absl::InvalidArgumentError(absl::StrCat("stop_token_ids has ",
-                                                   request.stop_token_ids_size(),
-                                                   " entries, at most ", kMaxStopTokens,
-                                                   " are allowed"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("stop_token_ids has ", request.stop_token_ids_size(), " entries, at most ",
+                     kMaxStopTokens, " are allowed"));
   }
   for (uint32_t id : request.stop_token_ids()) {
     if (id >= vocab_size_) {
-      return absl::InvalidArgumentError(absl::StrCat("stop_token_ids holds ", id,
-                                                     ", outside [0, ", vocab_size_, ")"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("stop_token_ids holds ", id, ", outside [0, ", vocab_size_, ")"));
     }
     out.final_tokens.push_back(static_cast<TokenId>(id));
   }
@@ -91,8 +88,7 @@ absl::StatusOr<GenerationRequest> RequestReader::Read(const v1::GenerateRequest&
   }
   if (request.top_logprobs() > kMaxTopLogprobs) {
     return absl::InvalidArgumentError(absl::StrCat("top_logprobs is ", request.top_logprobs(),
-                                                   ", at most ", kMaxTopLogprobs,
-                                                   " is allowed"));
+                                                   ", at most ", kMaxTopLogprobs, " is allowed"));
   }
   out.top_logprobs = static_cast<int32_t>(request.top_logprobs());
   out.logprobs = request.logprobs() || out.top_logprobs > 0;
@@ -162,8 +158,8 @@ absl::StatusOr<std::vector<TokenId>> RequestReader::ReadPrompt(
       prompt.reserve(request.tokens().ids_size());
       for (uint32_t id : request.tokens().ids()) {
         if (id >= vocab_size_) {
-          return absl::InvalidArgumentError(absl::StrCat("tokens.ids holds ", id,
-                                                         ", outside [0, ", vocab_size_, ")"));
+          return absl::InvalidArgumentError(
+              absl::StrCat("tokens.ids holds ", id, ", outside [0, ", vocab_size_, ")"));
         }
         prompt.push_back(static_cast<TokenId>(id));
       }

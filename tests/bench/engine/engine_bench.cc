@@ -95,10 +95,10 @@ int main(int argc, char** argv) {
     Check((*engine)->Commit(*sequence, row));
   }
   const double decode = Seconds() - decode_start;
-  std::printf("{\"exact\": %s, \"load_seconds\": %.2f, \"prefill_tokens_per_second\": %.0f, "
-              "\"decode_tokens_per_second\": %.1f, \"step_ms\": {",
-              (*engine)->info().exact ? "true" : "false", load, context / prefill_time,
-              kTokens / decode);
+  std::printf(
+      "{\"exact\": %s, \"load_seconds\": %.2f, \"prefill_tokens_per_second\": %.0f, "
+      "\"decode_tokens_per_second\": %.1f, \"step_ms\": {",
+      (*engine)->info().exact ? "true" : "false", load, context / prefill_time, kTokens / decode);
   const char* separator = "";
   for (int rows : {1, 2, 4, 8, 16, 32, 64}) {
     std::printf("%s\"%d\": %.2f", separator, rows, TreeStep(**engine, *sequence, rows));

@@ -43,8 +43,13 @@ int main(int argc, char** argv) {
   const auto options = at::TensorOptions().dtype(at::kBFloat16);
   std::vector<at::Tensor> plain;
   for (int64_t i = 0; i < layers; ++i) {
-    for (const auto& [out, in] : {std::pair{q, hidden}, {kv, hidden}, {kv, hidden}, {hidden, q},
-                                  {inner, hidden}, {inner, hidden}, {hidden, inner}}) {
+    for (const auto& [out, in] : {std::pair{q, hidden},
+                                  {kv, hidden},
+                                  {kv, hidden},
+                                  {hidden, q},
+                                  {inner, hidden},
+                                  {inner, hidden},
+                                  {hidden, inner}}) {
       plain.push_back(at::randn({out, in}, options));
     }
   }
