@@ -1,0 +1,332 @@
+// The service over a real loopback connection, on the fake engine: what each bad
+// request is answered with, and that the service goes on afterwards.
+#include "services/verify/server/generate_service.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <optional>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "common/rpc/server.h"
+#include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/verify/drafting/embedded_draft_source.h"
+#include "tests/verify/fake_engine.h"
+
+namespace strata::verify {
+namespace {
+
+using ::testing::HasSubstr;
+
+// Echoes the last message; raises as a template does on an unknown role.
+class FakeChatTemplate final : public ChatTemplate {
+ public:
+  absl::StatusOr<std::string> Render(const std::vector<ChatMessage>& messages,
+                                     bool add_generation_prompt) const override {
+    if (messages.back().role != "user") return absl::InvalidArgumentError("roles must alternate");
+    return messages.back().content;
+  }
+};
+
+class GenerateServiceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto drafter = draft::NewDrafter({});
+    ASSERT_TRUE(drafter.ok()) << drafter.status();
+    auto source = NewEmbeddedDraftSource(std::shared_ptr<draft::Drafter>(*std::move(drafter)),
+                                         {"test", "fake", tokenizer_.fingerprint(), kFakeVocab},
+                                         absl::Seconds(5));
+    ASSERT_TRUE(source.ok()) << source.status();
+    SchedulerOptions options;
+    options.max_batch = 4;
+    scheduler_ = std::make_unique<Scheduler>(options, engine_, tokenizer_, *std::move(source));
+    reader_ = std::make_unique<RequestReader>(tokenizer_, &chat_template_, kFakeVocab,
+                                              engine_.info().eos_token_ids, RequestLimits());
+    service_ = std::make_unique<GenerateService>(*scheduler_, engine_, *reader_,
+                                                 ServiceIdentity{"fake", "f", "1.2.3"});
+    const std::array<grpc::Service*, 1> services = {service_.get()};
+    auto server = rpc::Server::Start({}, services);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxSendMessageSize(-1);
+    channel_ = grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
+                                         arguments);
+    stub_ = v1::GenerateService::NewStub(channel_);
+  }
+
+  static v1::GenerateRequest Good() {
+    v1::GenerateRequest request;
+    request.set_text("abcabcab");
+    request.set_max_tokens(20);
+    request.set_ignore_eos(true);
+    return request;
+  }
+
+  struct Outcome {
+    grpc::Status status;
+    std::vector<uint32_t> tokens;
+    std::string text;
+    v1::GenerateResponse last;
+  };
+  Outcome Run(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+    auto stream = stub_->Generate(&context, request);
+    Outcome outcome;
+    while (stream->Read(&outcome.last)) {
+      outcome.tokens.insert(outcome.tokens.end(), outcome.last.token_ids().begin(),
+                            outcome.last.token_ids().end());
+      outcome.text += outcome.last.text();
+    }
+    outcome.status = stream->Finish();
+    return outcome;
+  }
+
+  void ExpectHealthy() {
+    const Outcome outcome = Run(Good());
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+    EXPECT_EQ(outcome.tokens.size(), 20u);
+  }
+
+  // Both outlive the scheduler.
+  FakeEngine engine_;
+  FakeTokenizer tokenizer_;
+  FakeChatTemplate chat_template_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<RequestReader> reader_;
+  std::unique_ptr<GenerateService> service_;
+  std::unique_ptr<rpc::Server> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::GenerateService::Stub> stub_;
+};
+
+TEST_F(GenerateServiceTest, DraftsChangeNothingAndAreCounted) {
+  for (float temperature : {0.0f, 0.9f}) {
+    v1::GenerateRequest request = Good();
+    request.set_max_tokens(200);
+    request.mutable_sampling()->set_temperature(temperature);
+    request.mutable_sampling()->set_seed(11);
+    const Outcome drafted = Run(request);
+    request.mutable_speculation()->set_disabled(true);
+    const Outcome plain = Run(request);
+    ASSERT_TRUE(drafted.status.ok() && plain.status.ok());
+    EXPECT_EQ(drafted.tokens, plain.tokens);
+    EXPECT_EQ(drafted.text, plain.text);
+    EXPECT_EQ(drafted.last.finish_reason(), v1::FINISH_REASON_LENGTH);
+    const v1::GenerationStatistics& statistics = drafted.last.statistics();
+    EXPECT_EQ(statistics.output_tokens(), 200u);
+    EXPECT_EQ(statistics.seed(), 11u);
+    EXPECT_GT(statistics.drafted(), 0u);
+    // The first token comes from prefill; each step adds one and what it accepted.
+    EXPECT_EQ(1 + statistics.steps() + statistics.accepted(), 200u);
+    uint64_t by_position = 0;
+    for (uint64_t accepted : statistics.accepted_by_position()) by_position += accepted;
+    EXPECT_EQ(by_position, statistics.accepted());
+    EXPECT_EQ(plain.last.statistics().drafted(), 0u);
+  }
+}
+
+TEST_F(GenerateServiceTest, AMissingSeedIsDrawnAndReported) {
+  v1::GenerateRequest request = Good();
+  request.mutable_sampling()->set_temperature(1);
+  const Outcome first = Run(request);
+  ASSERT_TRUE(first.status.ok());
+  request.mutable_sampling()->set_seed(first.last.statistics().seed());
+  EXPECT_EQ(Run(request).tokens, first.tokens);
+}
+
+struct BadRequest {
+  const char* name;
+  std::function<void(v1::GenerateRequest&)> spoil;
+  grpc::StatusCode code;
+  // Stands in the message.
+  std::string says;
+};
+
+TEST_F(GenerateServiceTest, BadRequestsAreRefusedWithASentence) {
+  const float nan = std::nanf("");
+  const float infinity = std::numeric_limits<float>::infinity();
+  const auto invalid = grpc::INVALID_ARGUMENT;
+  const std::vector<BadRequest> cases = {
+      {"no prompt", [](auto& r) { r.clear_prompt(); }, invalid, "prompt is missing"},
+      {"empty text", [](auto& r) { r.set_text(""); }, invalid, "prompt is empty"},
+      {"no ids", [](auto& r) { r.mutable_tokens(); }, invalid, "prompt is empty"},
+      {"no messages", [](auto& r) { r.mutable_chat(); }, invalid, "no messages"},
+      {"no role", [](auto& r) { r.mutable_chat()->add_messages(); }, invalid, "no role"},
+      {"the template complains",
+       [](auto& r) { r.mutable_chat()->add_messages()->set_role("robot"); }, invalid, "alternate"},
+      {"id too large", [](auto& r) { r.mutable_tokens()->add_ids(64); }, invalid, "64"},
+      {"id far too large", [](auto& r) { r.mutable_tokens()->add_ids(UINT32_MAX); }, invalid,
+       "4294967295, outside [0, 64)"},
+      {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(-1); }, invalid,
+       "temperature is -1"},
+      {"temperature nan", [=](auto& r) { r.mutable_sampling()->set_temperature(nan); }, invalid,
+       "temperature"},
+      {"temperature inf", [=](auto& r) { r.mutable_sampling()->set_temperature(infinity); },
+       invalid, "temperature"},
+      {"top_p 0", [](auto& r) { r.mutable_sampling()->set_top_p(0); }, invalid, "top_p is 0"},
+      {"top_p 1.5", [](auto& r) { r.mutable_sampling()->set_top_p(1.5); }, invalid, "top_p"},
+      {"top_k", [](auto& r) { r.mutable_sampling()->set_top_k(UINT32_MAX); }, invalid, "top_k"},
+      {"min_p", [](auto& r) { r.mutable_sampling()->set_min_p(-0.1f); }, invalid, "min_p"},
+      {"repetition", [](auto& r) { r.mutable_sampling()->set_repetition_penalty(0); }, invalid,
+       "repetition_penalty"},
+      {"presence", [=](auto& r) { r.mutable_sampling()->set_presence_penalty(nan); }, invalid,
+       "presence_penalty"},
+      {"frequency", [=](auto& r) { r.mutable_sampling()->set_frequency_penalty(infinity); },
+       invalid, "frequency_penalty"},
+      {"17 stops",
+       [](auto& r) {
+         for (int i = 0; i < 17; ++i) r.add_stop("x");
+       },
+       invalid, "stop has 17"},
+      {"empty stop", [](auto& r) { r.add_stop(""); }, invalid, "0 bytes"},
+      {"long stop", [](auto& r) { r.add_stop(std::string(257, 'x')); }, invalid, "257 bytes"},
+      {"stop id", [](auto& r) { r.add_stop_token_ids(64); }, invalid, "stop_token_ids holds 64"},
+      {"logprobs", [](auto& r) { r.set_top_logprobs(21); }, invalid, "top_logprobs is 21"},
+      {"tenant", [](auto& r) { r.set_tenant(std::string(129, 't')); }, invalid, "tenant has 129"},
+      {"request id", [](auto& r) { r.set_request_id(std::string(129, 'i')); }, invalid,
+       "request_id has 129"},
+      {"policy", [](auto& r) { r.mutable_speculation()->set_policy(static_cast<v1::Policy>(99)); },
+       invalid, "policy is 99"},
+      {"nodes", [](auto& r) { r.mutable_speculation()->set_max_nodes(257); }, invalid,
+       "max_nodes is 257, at most 256"},
+      {"long prompt", [](auto& r) { r.set_text(std::string(4096, 'a')); }, grpc::OUT_OF_RANGE,
+       "4096 tokens"},
+  };
+  for (const BadRequest& bad : cases) {
+    v1::GenerateRequest request = Good();
+    bad.spoil(request);
+    const Outcome outcome = Run(request);
+    EXPECT_EQ(outcome.status.error_code(), bad.code) << bad.name;
+    EXPECT_THAT(outcome.status.error_message(), HasSubstr(bad.says)) << bad.name;
+    EXPECT_TRUE(outcome.tokens.empty()) << bad.name;
+  }
+  ExpectHealthy();
+}
+
+TEST_F(GenerateServiceTest, AMessageOf64MiBIsRefusedWithAStatus) {
+  v1::GenerateRequest request = Good();
+  request.set_text(std::string(64 << 20, 'a'));
+  EXPECT_EQ(Run(request).status.error_code(), grpc::RESOURCE_EXHAUSTED);
+  v1::TokenizeRequest tokenize;
+  tokenize.set_text(std::string(64 << 20, 'a'));
+  grpc::ClientContext context;
+  v1::TokenizeResponse ids;
+  EXPECT_EQ(stub_->Tokenize(&context, tokenize, &ids).error_code(), grpc::RESOURCE_EXHAUSTED);
+  ExpectHealthy();
+}
+
+TEST_F(GenerateServiceTest, GarbageEndsTheCallAndNothingElse) {
+  grpc::GenericStub generic(channel_);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
+  grpc::CompletionQueue queue;
+  const auto call = generic.PrepareCall(&context, "/strata.v1.GenerateService/Generate", &queue);
+  const auto wait = [&queue] {
+    void* tag;
+    bool ok = false;
+    queue.Next(&tag, &ok);
+    return ok;
+  };
+  call->StartCall(nullptr);
+  ASSERT_TRUE(wait());
+  const grpc::Slice slice("\xff\xff\xff\xff garbage");
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  ASSERT_TRUE(wait());
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  EXPECT_FALSE(wait()) << "an answer to garbage";
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  ASSERT_TRUE(wait());
+  EXPECT_TRUE(status.error_code() == grpc::INVALID_ARGUMENT ||
+              status.error_code() == grpc::INTERNAL)
+      << status.error_code();
+  ExpectHealthy();
+}
+
+TEST_F(GenerateServiceTest, CancelledAndExpiredCallsFreeTheirPages) {
+  v1::GenerateRequest request = Good();
+  request.set_max_tokens(4000);
+  {
+    grpc::ClientContext context;
+    auto stream = stub_->Generate(&context, request);
+    v1::GenerateResponse response;
+    ASSERT_TRUE(stream->Read(&response));
+    context.TryCancel();
+    EXPECT_EQ(stream->Finish().error_code(), grpc::CANCELLED);
+  }
+  {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(1));
+    auto stream = stub_->Generate(&context, request);
+    v1::GenerateResponse response;
+    while (stream->Read(&response)) {
+    }
+    const grpc::StatusCode code = stream->Finish().error_code();
+    EXPECT_TRUE(code == grpc::DEADLINE_EXCEEDED || code == grpc::OK) << code;
+  }
+  EXPECT_TRUE(scheduler_->WaitIdle(absl::Seconds(30)));
+  EXPECT_EQ(engine_.kv_pages_free(), engine_.info().kv_pages_total);
+  ExpectHealthy();
+}
+
+TEST_F(GenerateServiceTest, ManyCallsAtOnceGetTheTokensTheyGetAlone) {
+  constexpr int kCalls = 12;
+  std::vector<v1::GenerateRequest> requests;
+  std::vector<Outcome> alone;
+  for (int i = 0; i < kCalls; ++i) {
+    v1::GenerateRequest request = Good();
+    request.set_text(std::string(1 + i, 'a' + i));
+    request.set_max_tokens(60);
+    request.mutable_sampling()->set_temperature(i % 2 == 0 ? 0.0f : 0.8f);
+    request.mutable_sampling()->set_seed(i);
+    request.mutable_speculation()->set_disabled(i % 3 == 0);
+    requests.push_back(request);
+    alone.push_back(Run(request));
+  }
+  std::vector<Outcome> together(kCalls);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kCalls; ++i) {
+    threads.emplace_back([&, i] { together[i] = Run(requests[i]); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int i = 0; i < kCalls; ++i) {
+    EXPECT_TRUE(together[i].status.ok()) << together[i].status.error_message();
+    EXPECT_EQ(together[i].tokens, alone[i].tokens) << i;
+  }
+}
+
+TEST_F(GenerateServiceTest, DrainingRefusesNewRequests) {
+  scheduler_->StopAdmission();
+  EXPECT_EQ(Run(Good()).status.error_code(), grpc::UNAVAILABLE);
+}
+
+TEST_F(GenerateServiceTest, InfoAndTokenize) {
+  grpc::ClientContext context;
+  v1::GetModelInfoResponse info;
+  ASSERT_TRUE(stub_->GetModelInfo(&context, {}, &info).ok());
+  EXPECT_EQ(info.model_id(), "fake");
+  EXPECT_EQ(info.vocab_size(), 64u);
+  EXPECT_EQ(info.draft_mode(), "embedded");
+  EXPECT_TRUE(info.draft_available());
+  grpc::ClientContext tokenize_context;
+  v1::TokenizeRequest request;
+  v1::TokenizeResponse ids;
+  EXPECT_EQ(stub_->Tokenize(&tokenize_context, request, &ids).error_code(), grpc::INVALID_ARGUMENT);
+  grpc::ClientContext again;
+  request.set_text("abc");
+  ASSERT_TRUE(stub_->Tokenize(&again, request, &ids).ok());
+  EXPECT_EQ(ids.ids_size(), 3);
+}
+
+}  // namespace
+}  // namespace strata::verify
