@@ -129,8 +129,9 @@ def test_a_corpus_of_another_tokenizer_drafts_nothing(foreign_corpus: Path,
     """FAILED_PRECONDITION on the stream: no bad drafts, and the answer is unharmed."""
     with harness.start_draft(tmp_path, "--corpus", str(foreign_corpus)) as draft, \
             harness.start_verify(tmp_path, "--draft-address", draft.address) as verify:
-        plain = harness.generate(verify, PROMPT, "--max-tokens", "24", "--no-speculation")
-        drafted = harness.generate(verify, PROMPT, "--max-tokens", "24")
+        plain = harness.generate(verify, PROMPT, "--max-tokens", "24", "--ignore-eos",
+                                 "--no-speculation")
+        drafted = harness.generate(verify, PROMPT, "--max-tokens", "24", "--ignore-eos")
         assert drafted["token_ids"] == plain["token_ids"]
         assert harness.drafted_by(drafted, "corpus") == 0
         harness.wait_until(lambda: harness.info(verify)["draft_available"] is False,
