@@ -5,32 +5,11 @@
 namespace strata::draft {
 namespace {
 
-constexpr int kUsageError = 2;
-constexpr int kBytesPerMb = 1 << 20;
-
-void AddServing(CLI::App& app, Flags& flags, int& max_message_mb) {
-  app.add_option("--listen", flags.server.listen,
-                 "Address to serve on: HOST:PORT (port 0: any free one) or unix:PATH")
-      ->capture_default_str();
-  app.add_option("--port-file", flags.port_file,
-                 "Write the address that is served to this file once it is");
-  app.add_option("--threads", flags.server.max_threads,
+void AddServing(CLI::App& app, Flags& flags) {
+  flags.serving.AddTo(app);
+  app.add_option("--threads", flags.serving.server.max_threads,
                  "Most threads that serve calls; a verifier's stream holds one")
       ->check(CLI::Range(4, 65536))
-      ->capture_default_str();
-  app.add_option("--max-message-mb", max_message_mb, "Longest message that is read, in MiB")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  app.add_option("--tls-cert", flags.server.tls.cert_file, "PEM certificate chain of this server");
-  app.add_option("--tls-key", flags.server.tls.key_file, "PEM private key of this server");
-  app.add_option("--tls-client-ca", flags.server.tls.ca_file,
-                 "PEM authorities that clients' certificates must come from (mutual TLS)");
-  app.add_option("--drain-seconds", flags.drain_s,
-                 "After SIGTERM or SIGINT, how long calls under way may take to end")
-      ->check(CLI::Range(0.0, 3600.0))
-      ->capture_default_str();
-  app.add_option("--log-level", flags.log_level, "Least severe messages that are logged")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
 }
 
@@ -85,20 +64,18 @@ void AddDrafting(CLI::App& app, Flags& flags) {
 
 std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   Flags flags;
-  int max_message_mb = flags.server.max_receive_bytes / kBytesPerMb;
   CLI::App app("strata-draft: guesses the next tokens of LLM generations from token databases.");
   app.set_version_flag("--version", STRATA_VERSION);
   app.set_config("--config", "", "Read options from this TOML or INI file; the command line wins");
-  AddServing(app, flags, max_message_mb);
+  AddServing(app, flags);
   AddTiers(app, flags);
   AddDrafting(app, flags);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : kUsageError;
+    *exit_code = app.exit(error) == 0 ? 0 : rpc::kUsageError;
     return std::nullopt;
   }
-  flags.server.max_receive_bytes = max_message_mb * kBytesPerMb;
   return flags;
 }
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "common/rpc/server.h"
+#include "common/rpc/serving.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/tiers/model_store.h"
 
@@ -14,8 +14,7 @@ namespace strata::draft {
 
 // What the command line says; see flags.cc for the help texts.
 struct Flags {
-  rpc::ServerOptions server;
-  std::string port_file;
+  rpc::ServingFlags serving;
   std::string corpus;
   size_t block_cache_mb = 256;
   std::string tokenizer_fingerprint;
@@ -23,8 +22,6 @@ struct Flags {
   double save_interval_s = 300;
   LocalityOptions locality;
   DrafterLimits limits;
-  double drain_s = 5;
-  std::string log_level = "info";
 };
 
 // Parses the command line. Returns nothing after having printed help, version or what is wrong;

@@ -3,13 +3,9 @@
 // Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
 // with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
 
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
-#include <csignal>
-#include <cstdio>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,12 +16,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/rpc/server.h"
+#include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/server/draft_service.h"
 #include "services/draft/server/flags.h"
-#include "services/draft/tiers/atomic_file.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/draft/tiers/periodic_saver.h"
 
@@ -55,16 +51,6 @@ absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Announce(const Flags& flags, const std::string& address) {
-  if (!flags.port_file.empty()) {
-    absl::Status status = WriteFileAtomically(flags.port_file, address + "\n");
-    if (!status.ok()) return status;
-  }
-  std::printf("listening on %s\n", address.c_str());
-  std::fflush(stdout);
-  return absl::OkStatus();
-}
-
 void LogFeedback(const DrafterStats& stats) {
   for (int i = 1; i < kTierKinds; ++i) {
     if (stats.judged_nodes[i] == 0) continue;
@@ -74,7 +60,6 @@ void LogFeedback(const DrafterStats& stats) {
 }
 
 absl::Status Serve(const Flags& flags) {
-  if (absl::Status status = rpc::BlockShutdownSignals(); !status.ok()) return status;
   DrafterOptions options;
   options.locality = flags.locality;
   options.limits = flags.limits;
@@ -94,43 +79,27 @@ absl::Status Serve(const Flags& flags) {
   const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s));
   DraftService service(drafter->get(), fingerprint, STRATA_VERSION);
   const std::array<grpc::Service*, 1> services = {&service};
-  auto server = rpc::Server::Start(flags.server, services);
+  auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();
-  if (absl::Status status = Announce(flags, (*server)->address()); !status.ok()) return status;
+  if (absl::Status status = rpc::Announce(flags.serving, (*server)->address()); !status.ok())
+    return status;
 
   const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
   spdlog::info("signal {}: draining", signal_number);
   (*server)->SetServing(false);
   service.Drain();
-  (*server)->Shutdown(absl::Seconds(flags.drain_s));
+  (*server)->Shutdown(flags.serving.drain());
   LogFeedback((*drafter)->Stats());
   return absl::OkStatus();
-}
-
-int Main(int argc, char** argv) {
-  int exit_code = 0;
-  const std::optional<Flags> flags = ParseFlags(argc, argv, &exit_code);
-  if (!flags.has_value()) return exit_code;
-  spdlog::set_default_logger(spdlog::stderr_color_mt("strata-draft"));
-  spdlog::set_level(spdlog::level::from_str(flags->log_level));
-  const absl::Status status = Serve(*flags);
-  if (!status.ok()) {
-    spdlog::critical("{}", std::string(status.message()));
-    return 1;
-  }
-  spdlog::info("stopped");
-  return 0;
 }
 
 }  // namespace
 }  // namespace strata::draft
 
 int main(int argc, char** argv) {
-  // Only out-of-memory and the like get here.
-  try {
-    return strata::draft::Main(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "strata-draft: %s\n", error.what());
-    return 1;
-  }
+  int exit_code = 0;
+  const auto flags = strata::draft::ParseFlags(argc, argv, &exit_code);
+  if (!flags.has_value()) return exit_code;
+  return strata::rpc::RunService("strata-draft", flags->serving,
+                                 [&] { return strata::draft::Serve(*flags); });
 }

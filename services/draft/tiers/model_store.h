@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
-#include "services/draft/tiers/atomic_file.h"
+#include "common/base/atomic_file.h"
 #include "services/draft/tiers/model_key.h"
 #include "services/draft/tiers/model_tier.h"
 #include "services/draft/tiers/tier.h"

@@ -5,32 +5,11 @@
 namespace strata::verify {
 namespace {
 
-constexpr int kUsageError = 2;
-constexpr int kBytesPerMb = 1 << 20;
-
-void AddServing(CLI::App& app, Flags& flags, int& max_message_mb) {
-  app.add_option("--listen", flags.server.listen,
-                 "Address to serve on: HOST:PORT (port 0: any free one) or unix:PATH")
-      ->capture_default_str();
-  app.add_option("--port-file", flags.port_file,
-                 "Write the address that is served to this file once it is");
-  app.add_option("--serving-threads", flags.server.max_threads,
+void AddServing(CLI::App& app, Flags& flags) {
+  flags.serving.AddTo(app);
+  app.add_option("--serving-threads", flags.serving.server.max_threads,
                  "Most threads that serve calls; an answer holds one while it is made")
       ->check(CLI::Range(4, 65536))
-      ->capture_default_str();
-  app.add_option("--max-message-mb", max_message_mb, "Longest message that is read, in MiB")
-      ->check(CLI::Range(1, 1024))
-      ->capture_default_str();
-  app.add_option("--tls-cert", flags.server.tls.cert_file, "PEM certificate chain of this server");
-  app.add_option("--tls-key", flags.server.tls.key_file, "PEM private key of this server");
-  app.add_option("--tls-client-ca", flags.server.tls.ca_file,
-                 "PEM authorities that clients' certificates must come from (mutual TLS)");
-  app.add_option("--drain-seconds", flags.drain_s,
-                 "After SIGTERM or SIGINT, how long answers under way may take to end")
-      ->check(CLI::Range(0.0, 3600.0))
-      ->capture_default_str();
-  app.add_option("--log-level", flags.log_level, "Least severe messages that are logged")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
 }
 
@@ -138,13 +117,13 @@ void CheckTogether(Flags& flags) {
 
 std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   Flags flags;
-  flags.server.listen = "127.0.0.1:50061";
-  int max_message_mb = flags.server.max_receive_bytes / kBytesPerMb;
+  flags.serving.server.listen = "127.0.0.1:50061";
+  flags.serving.drain_seconds = 30;
   std::string dtype = "bf16";
   CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
   app.set_version_flag("--version", STRATA_VERSION);
   app.set_config("--config", "", "Read options from this TOML or INI file; the command line wins");
-  AddServing(app, flags, max_message_mb);
+  AddServing(app, flags);
   AddModel(app, flags, dtype);
   AddScheduling(app, flags);
   AddDrafting(app, flags);
@@ -152,10 +131,9 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
     app.parse(argc, argv);
     CheckTogether(flags);
   } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : kUsageError;
+    *exit_code = app.exit(error) == 0 ? 0 : rpc::kUsageError;
     return std::nullopt;
   }
-  flags.server.max_receive_bytes = max_message_mb * kBytesPerMb;
   flags.engine.dtype = dtype == "fp32" ? engine::DType::kFp32 : engine::DType::kBf16;
   return flags;
 }

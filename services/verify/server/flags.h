@@ -7,7 +7,7 @@
 #include <string>
 
 #include "common/rpc/credentials.h"
-#include "common/rpc/server.h"
+#include "common/rpc/serving.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/scheduler.h"
@@ -16,8 +16,7 @@ namespace strata::verify {
 
 // What the command line says; see flags.cc for the help texts.
 struct Flags {
-  rpc::ServerOptions server;
-  std::string port_file;
+  rpc::ServingFlags serving;
   engine::EngineOptions engine;
   std::string model_id;
   SchedulerOptions scheduler;
@@ -32,8 +31,6 @@ struct Flags {
   size_t block_cache_mb = 256;
   draft::ModelStoreOptions model_store;
   double save_interval_s = 300;
-  double drain_s = 30;
-  std::string log_level = "info";
 };
 
 // Parses the command line. Returns nothing after having printed help, version or what is wrong;

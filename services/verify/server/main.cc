@@ -3,14 +3,11 @@
 // Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
 // with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
 
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
-#include <exception>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -25,12 +22,12 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/rpc/server.h"
+#include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
 #include "common/tokenizer/chat_template.h"
 #include "common/tokenizer/tokenizer.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
-#include "services/draft/tiers/atomic_file.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/draft/tiers/periodic_saver.h"
 #include "services/verify/drafting/embedded_draft_source.h"
@@ -111,18 +108,7 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags
                               *std::move(fallback));
 }
 
-absl::Status Announce(const Flags& flags, const std::string& address) {
-  if (!flags.port_file.empty()) {
-    absl::Status status = draft::WriteFileAtomically(flags.port_file, address + "\n");
-    if (!status.ok()) return status;
-  }
-  std::printf("listening on %s\n", address.c_str());
-  std::fflush(stdout);
-  return absl::OkStatus();
-}
-
 absl::Status Serve(const Flags& flags) {
-  if (absl::Status status = rpc::BlockShutdownSignals(); !status.ok()) return status;
   if (absl::Status status = ValidateSchedulerOptions(flags.scheduler); !status.ok()) return status;
 
   // Cheap checks first: loading a model takes seconds.
@@ -179,47 +165,31 @@ absl::Status Serve(const Flags& flags) {
   GenerateService service(scheduler, **engine, reader,
                           {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION});
   const std::array<grpc::Service*, 1> services = {&service};
-  auto server = rpc::Server::Start(flags.server, services);
+  auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();
-  if (absl::Status status = Announce(flags, (*server)->address()); !status.ok()) return status;
+  if (absl::Status status = rpc::Announce(flags.serving, (*server)->address()); !status.ok())
+    return status;
 
   const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
   spdlog::info("signal {}: draining", signal_number);
-  const absl::Time deadline = absl::Now() + absl::Seconds(flags.drain_s);
+  const absl::Time deadline = absl::Now() + flags.serving.drain();
   (*server)->SetServing(false);
   scheduler.StopAdmission();
   if (!scheduler.WaitIdle(deadline - absl::Now())) {
-    spdlog::warn("answers still under way after {} s are cancelled", flags.drain_s);
+    spdlog::warn("answers still under way after {} s are cancelled", flags.serving.drain_seconds);
   }
   // Handlers still have to write what the scheduler has made.
   (*server)->Shutdown(std::max(absl::Seconds(1), deadline - absl::Now()));
   return absl::OkStatus();
 }
 
-int Main(int argc, char** argv) {
-  int exit_code = 0;
-  const std::optional<Flags> flags = ParseFlags(argc, argv, &exit_code);
-  if (!flags.has_value()) return exit_code;
-  spdlog::set_default_logger(spdlog::stderr_color_mt("strata-verify"));
-  spdlog::set_level(spdlog::level::from_str(flags->log_level));
-  const absl::Status status = Serve(*flags);
-  if (!status.ok()) {
-    spdlog::critical("{}", std::string(status.message()));
-    return 1;
-  }
-  spdlog::info("stopped");
-  return 0;
-}
-
 }  // namespace
 }  // namespace strata::verify
 
 int main(int argc, char** argv) {
-  // Only out-of-memory and the like get here.
-  try {
-    return strata::verify::Main(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "strata-verify: %s\n", error.what());
-    return 1;
-  }
+  int exit_code = 0;
+  const auto flags = strata::verify::ParseFlags(argc, argv, &exit_code);
+  if (!flags.has_value()) return exit_code;
+  return strata::rpc::RunService("strata-verify", flags->serving,
+                                 [&] { return strata::verify::Serve(*flags); });
 }

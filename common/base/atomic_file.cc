@@ -1,4 +1,4 @@
-#include "services/draft/tiers/atomic_file.h"
+#include "common/base/atomic_file.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace strata::draft {
+namespace strata {
 namespace {
 
 // Closes on scope exit.
@@ -119,4 +119,4 @@ FileLock& FileLock::operator=(FileLock&& other) noexcept {
   return *this;
 }
 
-}  // namespace strata::draft
+}  // namespace strata

@@ -1,5 +1,5 @@
-#ifndef STRATA_SERVICES_DRAFT_TIERS_ATOMIC_FILE_H_
-#define STRATA_SERVICES_DRAFT_TIERS_ATOMIC_FILE_H_
+#ifndef STRATA_COMMON_BASE_ATOMIC_FILE_H_
+#define STRATA_COMMON_BASE_ATOMIC_FILE_H_
 
 #include <cstddef>
 #include <string>
@@ -8,7 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace strata::draft {
+namespace strata {
 
 // What a temporary file of WriteFileAtomically is called: the path plus this.
 inline constexpr char kTemporarySuffix[] = ".tmp";
@@ -36,6 +36,6 @@ class FileLock {
   int fd_ = -1;
 };
 
-}  // namespace strata::draft
+}  // namespace strata
 
-#endif  // STRATA_SERVICES_DRAFT_TIERS_ATOMIC_FILE_H_
+#endif  // STRATA_COMMON_BASE_ATOMIC_FILE_H_

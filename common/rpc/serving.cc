@@ -1,0 +1,72 @@
+#include "common/rpc/serving.h"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <exception>
+
+#include "common/base/atomic_file.h"
+#include "common/rpc/shutdown_signal.h"
+
+namespace strata::rpc {
+
+void ServingFlags::AddTo(CLI::App& app) {
+  app.add_option("--listen", server.listen,
+                 "Address to serve on: HOST:PORT (port 0: any free one) or unix:PATH")
+      ->capture_default_str();
+  app.add_option("--port-file", port_file,
+                 "Write the address that is served to this file once it is");
+  app.add_option("--max-message-mb", max_message_mb, "Longest message that is read, in MiB")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--tls-cert", server.tls.cert_file, "PEM certificate chain of this server");
+  app.add_option("--tls-key", server.tls.key_file, "PEM private key of this server");
+  app.add_option("--tls-client-ca", server.tls.ca_file,
+                 "PEM authorities that clients' certificates must come from (mutual TLS)");
+  app.add_option("--drain-seconds", drain_seconds,
+                 "After SIGTERM or SIGINT, how long calls under way may take to end")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  app.add_option("--log-level", log_level, "Least severe messages that are logged")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+ServerOptions ServingFlags::Options() const {
+  ServerOptions options = server;
+  options.max_receive_bytes = max_message_mb << 20;
+  return options;
+}
+
+absl::Status Announce(const ServingFlags& flags, const std::string& address) {
+  if (!flags.port_file.empty()) {
+    absl::Status status = WriteFileAtomically(flags.port_file, address + "\n");
+    if (!status.ok()) return status;
+  }
+  std::printf("listening on %s\n", address.c_str());
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+int RunService(const std::string& name, const ServingFlags& flags,
+               const std::function<absl::Status()>& serve) {
+  // Only out-of-memory and the like is thrown.
+  try {
+    spdlog::set_default_logger(spdlog::stderr_color_mt(name));
+    spdlog::set_level(spdlog::level::from_str(flags.log_level));
+    absl::Status status = BlockShutdownSignals();
+    if (status.ok()) status = serve();
+    if (!status.ok()) {
+      spdlog::critical("{}", std::string(status.message()));
+      return 1;
+    }
+    spdlog::info("stopped");
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", name.c_str(), error.what());
+    return 1;
+  }
+}
+
+}  // namespace strata::rpc

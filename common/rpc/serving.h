@@ -1,0 +1,44 @@
+#ifndef STRATA_COMMON_RPC_SERVING_H_
+#define STRATA_COMMON_RPC_SERVING_H_
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "common/rpc/server.h"
+
+namespace strata::rpc {
+
+// Exit code of a wrong command line.
+inline constexpr int kUsageError = 2;
+
+// What every service's command line says about serving.
+struct ServingFlags {
+  // Its max_receive_bytes is max_message_mb: see Options().
+  ServerOptions server;
+  int max_message_mb = 16;
+  std::string port_file;
+  double drain_seconds = 5;
+  std::string log_level = "info";
+
+  // --listen, --port-file, --max-message-mb, --tls-…, --drain-seconds, --log-level.
+  void AddTo(CLI::App& app);
+  ServerOptions Options() const;
+  absl::Duration drain() const { return absl::Seconds(drain_seconds); }
+};
+
+// Tells who waits for it that the service is up: writes the address to the port file, if there
+// is one, and prints "listening on ADDRESS" on standard output.
+absl::Status Announce(const ServingFlags& flags, const std::string& address);
+
+// Runs a service: sets up logging to standard error, blocks the shutdown signals, calls `serve`
+// and logs its error. Returns the exit code: 0, or 1 for an error. Call it from main() before any
+// thread starts.
+int RunService(const std::string& name, const ServingFlags& flags,
+               const std::function<absl::Status()>& serve);
+
+}  // namespace strata::rpc
+
+#endif  // STRATA_COMMON_RPC_SERVING_H_
