@@ -92,9 +92,9 @@ export TSAN_OPTIONS=suppressions=$here/tools/tsan.supp:${TSAN_OPTIONS:-}
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 ctest_status=0
-ctest --preset "$preset" --output-on-failure --no-tests=error --parallel "$jobs" \
-  --output-junit "$results/ctest.xml" ${filter:+--tests-regex "$filter"} \
-  </dev/null || ctest_status=$?
+(cd -- "$root" && ctest --preset "$preset" --output-on-failure --no-tests=error --parallel "$jobs" \
+  --output-junit "$results/ctest.xml" ${filter:+--tests-regex "$filter"} </dev/null) ||
+  ctest_status=$?
 
 counted=("$results/ctest.xml:$ctest_status")
 if [[ -z $filter ]]; then
