@@ -1,7 +1,7 @@
 #include "common/rpc/shutdown_signal.h"
 
 #include <pthread.h>
-#include <signal.h>
+#include <csignal>
 
 #include <algorithm>
 #include <cerrno>
