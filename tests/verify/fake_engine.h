@@ -1,6 +1,7 @@
 #ifndef STRATA_TESTS_VERIFY_FAKE_ENGINE_H_
 #define STRATA_TESTS_VERIFY_FAKE_ENGINE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -38,7 +39,8 @@ class FakeEngine final : public engine::Engine {
   struct Kv;
   int64_t Pages(int64_t tokens) const;
   engine::EngineInfo info_;
-  int64_t used_pages_ = 0;
+  // Read by kv_pages_free() from any thread.
+  std::atomic<int64_t> used_pages_ = 0;
   size_t widest_ = 0;
 };
 
