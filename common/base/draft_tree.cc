@@ -17,6 +17,8 @@ const char* TierName(TierKind tier) {
       return "model";
     case TierKind::kCorpus:
       return "corpus";
+    case TierKind::kRecycled:
+      return "recycled";
     case TierKind::kUnspecified:
       break;
   }

@@ -17,9 +17,10 @@ enum class TierKind : uint8_t {
   kPredicted = 1,
   kContext = 2,
   kModel = 3,
-  kCorpus = 4
+  kCorpus = 4,
+  kRecycled = 5
 };
-inline constexpr int kTierKinds = 5;
+inline constexpr int kTierKinds = 6;
 const char* TierName(TierKind tier);
 
 // A tree of drafted tokens in topological order: node i hangs below node

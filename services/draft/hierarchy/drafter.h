@@ -10,10 +10,11 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/base/draft_tree.h"
+#include "common/base/row_ranking.h"
 
 namespace strata::draft {
 
-enum class Policy : uint8_t { kDefault = 0, kLocality = 1 };
+enum class Policy : uint8_t { kDefault = 0, kLocality = 1, kCalibrated = 2 };
 
 // The in-process form of strata.v1.SequenceRequest; see proto/strata/v1/draft.proto
 // for what each field means. Spans are borrowed for the call.
@@ -31,6 +32,7 @@ struct SequenceUpdate {
   bool close = false;
   std::string tenant;
   Policy policy = Policy::kDefault;
+  std::span<const RowRanking> rankings;
 };
 
 enum class SequenceStatus : uint8_t { kOk = 1, kUnknown = 2, kInvalid = 3, kExhausted = 4 };

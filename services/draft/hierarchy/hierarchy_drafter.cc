@@ -49,7 +49,9 @@ absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int6
 }
 
 absl::Status CheckPolicy(Policy policy) {
-  if (policy == Policy::kDefault || policy == Policy::kLocality) return absl::OkStatus();
+  if (policy == Policy::kDefault || policy == Policy::kLocality || policy == Policy::kCalibrated) {
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("policy ", static_cast<int>(policy), " is unknown to this service"));
 }

@@ -9,6 +9,7 @@ static_assert(v1::TIER_PREDICTED == static_cast<int>(TierKind::kPredicted));
 static_assert(v1::TIER_CONTEXT == static_cast<int>(TierKind::kContext));
 static_assert(v1::TIER_MODEL == static_cast<int>(TierKind::kModel));
 static_assert(v1::TIER_CORPUS == static_cast<int>(TierKind::kCorpus));
+static_assert(v1::TIER_RECYCLED == static_cast<int>(TierKind::kRecycled));
 static_assert(v1::SEQUENCE_STATUS_OK == static_cast<int>(SequenceStatus::kOk));
 static_assert(v1::SEQUENCE_STATUS_UNKNOWN == static_cast<int>(SequenceStatus::kUnknown));
 static_assert(v1::SEQUENCE_STATUS_INVALID == static_cast<int>(SequenceStatus::kInvalid));
@@ -36,6 +37,8 @@ Policy PolicyOf(v1::Policy policy) {
       return Policy::kDefault;
     case v1::POLICY_LOCALITY:
       return Policy::kLocality;
+    case v1::POLICY_CALIBRATED:
+      return Policy::kCalibrated;
     default:
       return kUnknownPolicy;
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/base/draft_tree.h"
+#include "services/draft/tiers/evidence.h"
 
 namespace strata::draft {
 
@@ -31,6 +32,14 @@ class Tier {
   // follow `context` (most recent token last), the best first. May append none.
   virtual void Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
                       std::vector<Chain>& out) const = 0;
+  // Answers queries[i] in out[i], which is overwritten: the `levels` longest contexts that match
+  // and have a continuation. `levels` is 1 to kMaxLevels; out.size() == queries.size(). The
+  // queries of a batch are answered together, which is cheaper than one by one.
+  virtual void Match(std::span<const MatchQuery> queries, int levels,
+                     std::span<Evidence> out) const {
+    (void)queries, (void)levels;
+    for (Evidence& evidence : out) evidence.levels = 0;
+  }
 };
 
 }  // namespace strata::draft

@@ -15,6 +15,8 @@ v1::Policy PolicyToProto(draft::Policy policy) {
   switch (policy) {
     case draft::Policy::kLocality:
       return v1::POLICY_LOCALITY;
+    case draft::Policy::kCalibrated:
+      return v1::POLICY_CALIBRATED;
     case draft::Policy::kDefault:
       break;
   }
