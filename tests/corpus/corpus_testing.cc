@@ -68,112 +68,84 @@ Documents RandomDocuments(uint64_t seed, int documents, int vocab_size) {
 
 Reference::Reference(const Documents& documents, const CountOptions& options) : options_(options) {
   for (const Tokens& document : documents) {
-    for (size_t begin = 0; begin < document.size(); ++begin) {
-      Tokens ngram;
-      for (size_t i = begin; i < document.size() && i < begin + options.window(); ++i) {
-        ngram.push_back(document[i]);
-        ++counts_[ngram];
+    for (size_t at = 1; at < document.size(); ++at) {
+      for (size_t order = 1; order <= std::min<size_t>(at, options.max_order); ++order) {
+        ++next_[Tokens(document.begin() + at - order, document.begin() + at)][document[at]];
       }
     }
   }
 }
 
-std::vector<std::pair<uint64_t, TokenId>> Reference::Ranked(const Tokens& context) const {
-  std::vector<std::pair<uint64_t, TokenId>> next;
-  for (auto at = counts_.upper_bound(context);
-       at != counts_.end() && at->first.size() > context.size() &&
-       std::equal(context.begin(), context.end(), at->first.begin());
-       ++at) {
-    if (at->first.size() == context.size() + 1) next.push_back({at->second, at->first.back()});
+bool Reference::Find(const Tokens& context, ContextCounts& counts) const {
+  counts = ContextCounts();
+  const auto at = next_.find(context);
+  if (at == next_.end()) return false;
+  const bool prunable = context.size() > 1;
+  std::vector<std::pair<TokenId, uint64_t>> ranked(at->second.begin(), at->second.end());
+  // Stable: a tie stays with the lower token.
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  counts.order = static_cast<uint8_t>(context.size());
+  for (const auto& [token, count] : ranked) {
+    counts.total += static_cast<uint32_t>(count);
+    if ((prunable && count < options_.prune_continuations) || counts.size == options_.top) continue;
+    counts.continuations[counts.size++] = {token, static_cast<uint32_t>(count)};
   }
-  std::sort(next.begin(), next.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first > b.first : a.second < b.second;
-  });
-  return next;
-}
-
-bool Reference::Find(const Tokens& context, ContextValue& value) const {
-  value = ContextValue();
-  const auto at = counts_.find(context);
-  if (at == counts_.end() || at->second < options_.prune_count) return false;
-  value.total = at->second;
-  for (const auto& [count, token] : Ranked(context)) {
-    if (static_cast<int>(value.branches.size()) == options_.top) break;
-    Branch branch;
-    Tokens path = context;
-    path.push_back(token);
-    branch.tokens[0] = token;
-    branch.counts[0] = count;
-    branch.length = 1;
-    while (branch.length < options_.depth) {
-      const auto next = Ranked(path);
-      if (next.empty()) break;
-      branch.counts[branch.length] = next[0].first;
-      branch.tokens[branch.length++] = next[0].second;
-      path.push_back(next[0].second);
-    }
-    value.branches.push_back(branch);
-  }
-  return !value.branches.empty();
+  return counts.size > 0 && (!prunable || counts.total >= options_.prune_count);
 }
 
 std::vector<Tokens> Reference::Contexts() const {
   std::vector<Tokens> contexts;
-  ContextValue value;
-  for (const auto& [ngram, count] : counts_) {
-    const bool is_order = std::count(options_.orders.begin(), options_.orders.end(),
-                                     static_cast<int>(ngram.size())) > 0;
-    if (is_order && Find(ngram, value)) contexts.push_back(ngram);
+  ContextCounts counts;
+  for (const auto& [context, next] : next_) {
+    if (Find(context, counts)) contexts.push_back(context);
   }
   return contexts;
 }
 
-std::vector<Chain> Reference::Lookup(const Tokens& context, size_t max_chains,
-                                     size_t chain_length) const {
-  std::vector<Chain> chains;
-  for (size_t i = options_.orders.size(); i-- > 0;) {
-    const size_t order = static_cast<size_t>(options_.orders[i]);
-    ContextValue value;
-    if (order > context.size() || !Find(Tokens(context.end() - order, context.end()), value)) {
-      continue;
-    }
-    for (const Branch& branch : value.branches) {
-      Tokens tokens(branch.tokens.begin(), branch.tokens.begin() + branch.length);
-      tokens.resize(std::min(tokens.size(), chain_length));
-      bool known = false;
-      for (const Chain& chain : chains) {
-        known =
-            known || (chain.tokens.size() >= tokens.size() &&
-                      Tokens(chain.tokens.begin(), chain.tokens.begin() + tokens.size()) == tokens);
-      }
-      if (known || chains.size() == max_chains) continue;
-      chains.push_back({tokens, static_cast<uint32_t>(branch.counts[0]),
-                        static_cast<uint32_t>(value.total), static_cast<int>(order)});
+Evidence Reference::Match(const Tokens& context, int max_order, int levels) const {
+  Evidence evidence;
+  size_t order = std::min<size_t>(
+      {context.size(), static_cast<size_t>(max_order), static_cast<size_t>(options_.max_order)});
+  for (; order > 0 && evidence.levels < levels; --order) {
+    ContextCounts counts;
+    if (Find(Tokens(context.end() - order, context.end()), counts)) {
+      evidence.level[evidence.levels++] = counts;
     }
   }
-  return chains;
+  return evidence;
 }
 
-std::string ToString(const ContextValue& value) {
+std::string ToString(const ContextCounts& counts) {
   std::ostringstream out;
-  out << value.total << ":";
-  for (const Branch& branch : value.branches) {
-    out << " [";
-    for (int i = 0; i < branch.length; ++i)
-      out << " " << branch.tokens[i] << ":" << branch.counts[i];
-    out << " ]";
-  }
+  out << int{counts.order} << ": " << counts.total << " [ ";
+  for (const Continuation& next : counts.list()) out << next.token << ":" << next.count << " ";
+  out << "] ";
   return out.str();
 }
 
-std::string ToString(const std::vector<Chain>& chains) {
-  std::ostringstream out;
-  for (const Chain& chain : chains) {
-    out << chain.matched << ":" << chain.count << "/" << chain.total << " [";
-    for (TokenId token : chain.tokens) out << " " << token;
-    out << " ] ";
+std::string ToString(const Evidence& evidence) {
+  std::string out;
+  for (int i = 0; i < evidence.levels; ++i) out += ToString(evidence.level[i]);
+  return out;
+}
+
+Evidence Ask(const Tier& tier, const Tokens& context, int max_order, int levels) {
+  const ContextTail tail(context);
+  const MatchQuery query = {&tail, max_order};
+  Evidence evidence;
+  tier.Match({&query, 1}, levels, {&evidence, 1});
+  return evidence;
+}
+
+std::map<std::string, std::string> SstFiles(const std::string& snapshot_dir) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::directory_iterator(snapshot_dir + "/rocksdb")) {
+    if (entry.path().extension() == ".sst") {
+      files[entry.path().filename().string()] = ReadFile(entry.path().string());
+    }
   }
-  return out.str();
+  return files;
 }
 
 Manifest BuildSnapshot(const std::string& root, const Documents& documents, int64_t vocab_size,

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "common/base/draft_tree.h"
-#include "services/draft/corpus/context_trie.h"
+#include "services/draft/corpus/count_options.h"
 #include "services/draft/corpus/snapshot_builder.h"
 #include "services/draft/tiers/tier.h"
 
@@ -39,28 +39,32 @@ void FlipBit(const std::string& path, size_t byte, int bit);
 // empty or of one token.
 Documents RandomDocuments(uint64_t seed, int documents, int vocab_size);
 
-// What a snapshot should hold, by counting every n-gram in a map.
+// What a snapshot should hold, by counting every context in a map.
 class Reference {
  public:
   Reference(const Documents& documents, const CountOptions& options);
-  // False if the snapshot should not have the context.
-  bool Find(const Tokens& context, ContextValue& value) const;
-  // Every context of the options' orders that the snapshot should have.
+  // False if the snapshot should not have the context (most recent token last).
+  bool Find(const Tokens& context, ContextCounts& counts) const;
+  // Every context that the snapshot should have.
   std::vector<Tokens> Contexts() const;
-  // What CorpusTier::Lookup should append.
-  std::vector<Chain> Lookup(const Tokens& context, size_t max_chains, size_t chain_length) const;
+  // What Tier::Match should answer.
+  Evidence Match(const Tokens& context, int max_order, int levels) const;
 
  private:
-  // The tokens that follow, by count, a tie to the lower.
-  std::vector<std::pair<uint64_t, TokenId>> Ranked(const Tokens& context) const;
-
   const CountOptions options_;
-  std::map<Tokens, uint64_t> counts_;
+  std::map<Tokens, std::map<TokenId, uint64_t>> next_;
 };
 
-// "total: [a:3 b:2 c:2] [d:1]", for comparing and for failure messages.
-std::string ToString(const ContextValue& value);
-std::string ToString(const std::vector<Chain>& chains);
+// "2: 7 [ 3:4 5:3 ] 1: 9 [ 3:9 ] ": order, total, continuations with counts. For comparing and for
+// failure messages.
+std::string ToString(const ContextCounts& counts);
+std::string ToString(const Evidence& evidence);
+// What `tier` answers about one context.
+Evidence Ask(const Tier& tier, const Tokens& context, int max_order = kMaxContextOrder,
+             int levels = kMaxLevels);
+
+// The contents of a snapshot's SST files by name.
+std::map<std::string, std::string> SstFiles(const std::string& snapshot_dir);
 
 // Builds ROOT/<options.name>; any error fails the test.
 Manifest BuildSnapshot(const std::string& root, const Documents& documents, int64_t vocab_size,

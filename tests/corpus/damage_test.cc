@@ -94,7 +94,7 @@ TEST_F(Damage, Current) {
 
 TEST_F(Damage, ForeignFormatVersion) {
   std::string text = ReadFile(File(kManifestName));
-  const std::string version = "\"format_version\": 1";
+  const std::string version = "\"format_version\": 2";
   text.replace(text.find(version), version.size(), "\"format_version\": 99");
   WriteFile(File(kManifestName), text);
   EXPECT_EQ(Open().code(), absl::StatusCode::kFailedPrecondition);
@@ -156,19 +156,13 @@ TEST_F(Damage, FlippedBitsOfOpenedFilesGiveFewerDraftsNotWrongOnes) {
     auto tier = CorpusTier::Open(root_.path(), kCache);
     if (tier.ok()) {
       for (size_t i = 0; i < contexts.size(); i += 37) {
-        std::vector<Chain> chains;
-        (*tier)->Lookup(contexts[i], 100, 4, chains);
-        for (const Chain& chain : chains) {
-          ContextValue value;
-          const Tokens matched(contexts[i].end() - chain.matched, contexts[i].end());
-          ASSERT_TRUE(reference.Find(matched, value));
-          ASSERT_EQ(chain.total, value.total);
+        const Evidence answer = testing::Ask(**tier, contexts[i]);
+        for (int level = 0; level < answer.levels; ++level) {
+          const ContextCounts& counts = answer.level[level];
+          ContextCounts whole;
           ASSERT_TRUE(
-              std::any_of(value.branches.begin(), value.branches.end(), [&](const Branch& branch) {
-                return Tokens(branch.tokens.begin(), branch.tokens.begin() + branch.length) ==
-                           chain.tokens &&
-                       branch.counts[0] == chain.count;
-              }));
+              reference.Find(Tokens(contexts[i].end() - counts.order, contexts[i].end()), whole));
+          ASSERT_EQ(testing::ToString(counts), testing::ToString(whole));
         }
       }
       damaged_values += (*tier)->damaged_values();
@@ -214,10 +208,9 @@ TEST_F(Damage, ValuesThatBreakTheirPromisesAreCountedAndGiveNothing) {
   auto tier = CorpusTier::Open(root_.path(), kCache);
   ASSERT_TRUE(tier.ok()) << tier.status();
   for (TokenId token = 0; token < 20; ++token) {
-    std::vector<Chain> chains;
-    (*tier)->Lookup(Tokens{token}, 100, 4, chains);
-    for (const Chain& chain : chains) {
-      for (TokenId next : chain.tokens) EXPECT_LT(next, 20);
+    const Evidence answer = testing::Ask(**tier, {token});
+    for (int level = 0; level < answer.levels; ++level) {
+      for (const Continuation& next : answer.level[level].list()) EXPECT_LT(next.token, 20);
     }
   }
   EXPECT_GT((*tier)->damaged_values(), 0u);

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "services/draft/corpus/snapshot_format.h"
+
 namespace strata::draft {
 namespace {
 
@@ -12,7 +14,7 @@ Manifest Example() {
   Manifest manifest;
   manifest.tokenizer_fingerprint = "0123456789abcdef0123456789abcdef";
   manifest.vocab_size = 49152;
-  manifest.options.orders = {1, 3};
+  manifest.options.max_order = 2;
   manifest.documents = 2;
   manifest.tokens = 100;
   manifest.contexts = {60, 90};
@@ -30,7 +32,7 @@ TEST(Manifest, RoundTrips) {
   auto back = ParseManifest(ManifestToJson(Example()));
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(ManifestToJson(*back), ManifestToJson(Example()));
-  EXPECT_EQ(back->options.orders, (std::vector<int>{1, 3}));
+  EXPECT_EQ(back->options.max_order, 2);
   EXPECT_EQ(back->context_count(), 150u);
 }
 
@@ -56,9 +58,9 @@ TEST(Manifest, EveryDamagedByteIsRefused) {
 
 TEST(Manifest, ForeignFormatVersionIsNamed) {
   const auto parsed = ParseManifest(
-      Replaced(ManifestToJson(Example()), "\"format_version\": 1", "\"format_version\": 2"));
+      Replaced(ManifestToJson(Example()), "\"format_version\": 2", "\"format_version\": 1"));
   EXPECT_EQ(parsed.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("format version 2"));
+  EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("format version 1"));
 }
 
 // With a right checksum, as a hostile writer would make it.
@@ -81,13 +83,13 @@ TEST(Manifest, ImpossibleNumbersAreRefused) {
   EXPECT_TRUE(refused([](Manifest& m) { m.vocab_size = kMaxVocab + 1; }));
   EXPECT_TRUE(refused([](Manifest& m) { m.vocab_size = -1; }));
   EXPECT_TRUE(refused([](Manifest& m) {
-    m.options.orders = {};
+    m.options.max_order = 0;
     m.contexts = {};
   }));
-  EXPECT_TRUE(refused([](Manifest& m) { m.options.orders = {3, 1}; }));
-  EXPECT_TRUE(refused([](Manifest& m) { m.options.orders = {1, kMaxOrder + 1}; }));
-  EXPECT_TRUE(refused([](Manifest& m) { m.options.top = kMaxTop + 1; }));
-  EXPECT_TRUE(refused([](Manifest& m) { m.options.depth = 0; }));
+  EXPECT_TRUE(refused([](Manifest& m) { m.options.top = 0; }));
+  EXPECT_TRUE(refused([](Manifest& m) { m.options.max_order = kMaxContextOrder + 1; }));
+  EXPECT_TRUE(refused([](Manifest& m) { m.options.top = kMaxContinuations + 1; }));
+  EXPECT_TRUE(refused([](Manifest& m) { m.options.prune_continuations = 0; }));
   EXPECT_TRUE(refused([](Manifest& m) { m.contexts = {1}; }));
   EXPECT_TRUE(refused([](Manifest& m) { m.files[0].xxh3 = "XYZ"; }));
   EXPECT_FALSE(refused([](Manifest&) {}));

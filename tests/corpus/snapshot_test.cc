@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <limits>
 #include <random>
 #include <thread>
 
@@ -13,11 +14,13 @@
 namespace strata::draft {
 namespace {
 
+using testing::Ask;
 using testing::BuildSnapshot;
 using testing::Documents;
 using testing::RandomDocuments;
 using testing::ReadFile;
 using testing::Reference;
+using testing::SstFiles;
 using testing::TempDir;
 using testing::Tokens;
 using testing::ToString;
@@ -30,13 +33,6 @@ BuilderOptions Named(const std::string& name) {
   return options;
 }
 
-std::vector<Chain> Look(const CorpusTier& tier, const Tokens& context, int max_chains = 100,
-                        int chain_length = kMaxDepth) {
-  std::vector<Chain> chains;
-  tier.Lookup(context, max_chains, chain_length, chains);
-  return chains;
-}
-
 // Contexts from the documents, with a changed token here and there, of any length.
 Tokens RandomContext(std::mt19937_64& random, const Documents& documents, int vocab_size) {
   Tokens context = documents[random() % documents.size()];
@@ -47,67 +43,84 @@ Tokens RandomContext(std::mt19937_64& random, const Documents& documents, int vo
   return context;
 }
 
-TEST(Snapshot, LookupEqualsTheReference) {
+TEST(Snapshot, MatchEqualsTheReference) {
   std::mt19937_64 random(1);
-  for (const std::vector<int>& orders :
-       {std::vector<int>{1, 2, 3, 4, 5, 6}, {1}, {2, 5}, {3, 16}}) {
+  for (int max_order : {1, 2, 6, 8}) {
     for (int vocab_size : {4, 40, 5000}) {
       TempDir root;
       BuilderOptions options = Named("s");
-      options.count.orders = orders;
-      options.count.top = 1 + static_cast<int>(random() % 9);
-      options.count.depth = 1 + static_cast<int>(random() % 5);
-      options.count.prune_count = 1 + random() % 2;
-      const Documents documents = RandomDocuments(random(), 60, vocab_size);
+      options.count.max_order = max_order;
+      options.count.top = 1 + static_cast<int>(random() % 8);
+      options.count.prune_count = 1 + random() % 3;
+      options.count.prune_continuations = 1 + random() % 2;
+      options.part_windows = 200;
+      options.sst_bytes = 3000;
+      const Documents documents = RandomDocuments(random(), 200, vocab_size);
       const Reference reference(documents, options.count);
       BuildSnapshot(root.path(), documents, vocab_size, options);
-      auto tier = CorpusTier::Open(root.path(), kCache);
-      ASSERT_TRUE(tier.ok()) << tier.status();
-      EXPECT_EQ((*tier)->max_order(), orders.back());
-      int found = 0;
-      for (int round = 0; round < 300; ++round) {
-        const Tokens context = RandomContext(random, documents, vocab_size);
-        const int max_chains = 1 + static_cast<int>(random() % 12);
-        const int chain_length = 1 + static_cast<int>(random() % 6);
-        const auto chains = Look(**tier, context, max_chains, chain_length);
-        EXPECT_EQ(ToString(chains), ToString(reference.Lookup(context, max_chains, chain_length)))
-            << ::testing::PrintToString(context);
-        found += !chains.empty();
+      // No cache of contexts at all; one so small that contexts come and go; one for all of them.
+      for (size_t cache : {size_t{0}, size_t{16} << 10, kCache}) {
+        auto tier = CorpusTier::Open(root.path(), cache);
+        ASSERT_TRUE(tier.ok()) << tier.status();
+        EXPECT_EQ((*tier)->max_order(), max_order);
+        int found = 0;
+        for (int round = 0; round < 40; ++round) {
+          // Batches of every size, with repetitions, against one by one.
+          std::vector<Tokens> contexts;
+          std::vector<ContextTail> tails;
+          std::vector<MatchQuery> queries;
+          for (uint64_t i = 0; i < 1 + random() % 40; ++i) {
+            contexts.push_back(RandomContext(random, documents, vocab_size));
+            tails.emplace_back(contexts.back());
+          }
+          for (const ContextTail& tail : tails) {
+            queries.push_back({&tail, 1 + static_cast<int>(random() % kMaxContextOrder)});
+          }
+          const int levels = 1 + static_cast<int>(random() % kMaxLevels);
+          std::vector<Evidence> answers(queries.size());
+          (*tier)->Match(queries, levels, answers);
+          for (size_t i = 0; i < queries.size(); ++i) {
+            EXPECT_EQ(ToString(answers[i]),
+                      ToString(reference.Match(contexts[i], queries[i].max_order, levels)))
+                << ::testing::PrintToString(contexts[i]);
+            found += answers[i].levels;
+          }
+        }
+        EXPECT_GT(found, 100);
+        EXPECT_EQ((*tier)->damaged_values(), 0u);
       }
-      EXPECT_GT(found, 20);
-      EXPECT_EQ((*tier)->damaged_values(), 0u);
     }
   }
 }
 
-TEST(Snapshot, LookupOfOddContexts) {
+TEST(Snapshot, MatchOfOddContexts) {
   TempDir root;
-  BuildSnapshot(root.path(), {{1, 2, 3, 4}, {1, 2, 3, 5}}, 10, Named("s"));
+  BuilderOptions options = Named("s");
+  options.count.prune_count = 1;
+  BuildSnapshot(root.path(), {{1, 2, 3, 4}, {1, 2, 3, 5}}, 10, options);
   auto tier = CorpusTier::Open(root.path(), kCache);
   ASSERT_TRUE(tier.ok()) << tier.status();
-  EXPECT_TRUE(Look(**tier, {}).empty());
-  EXPECT_TRUE(Look(**tier, {1, 2}, 0).empty());
-  EXPECT_TRUE(Look(**tier, {1, 2}, -1).empty());
-  EXPECT_TRUE(Look(**tier, {1, 2}, 4, 0).empty());
-  EXPECT_TRUE(Look(**tier, {4}).empty());
+  EXPECT_EQ(Ask(**tier, {}).levels, 0);
+  EXPECT_EQ(Ask(**tier, {4}).levels, 0);
+  EXPECT_EQ(Ask(**tier, {1, 2}, 0).levels, 0);
+  EXPECT_EQ(Ask(**tier, {1, 2}, -1).levels, 0);
   for (TokenId token : {-1, 10, (1 << 24) + 2, std::numeric_limits<TokenId>::min()}) {
-    EXPECT_TRUE(Look(**tier, {1, token}).empty()) << token;
+    EXPECT_EQ(Ask(**tier, {1, token}).levels, 0) << token;
     // What lies behind a token out of range still counts.
-    EXPECT_EQ(ToString(Look(**tier, {1, token, 2})), "1:2/2 [ 3 4 ] ") << token;
+    EXPECT_EQ(ToString(Ask(**tier, {1, token, 2})), "1: 2 [ 3:2 ] ") << token;
   }
-  // Appends, and a chain of the caller's is none of its own.
-  std::vector<Chain> chains = {{{3, 4}, 1, 1, 9}};
-  (*tier)->Lookup(Tokens{1, 2}, 1, 2, chains);
-  EXPECT_EQ(ToString(chains), "9:1/1 [ 3 4 ] 2:2/2 [ 3 4 ] ");
+  (*tier)->Match({}, 1, {});
 }
 
 TEST(Snapshot, ContextsDoNotReachAcrossDocuments) {
   TempDir root;
-  BuildSnapshot(root.path(), {{1, 2}, {3, 4}}, 10, Named("s"));
+  BuilderOptions options = Named("s");
+  options.count.prune_count = 1;
+  BuildSnapshot(root.path(), {{1, 2}, {3, 4}}, 10, options);
   auto tier = CorpusTier::Open(root.path(), kCache);
   ASSERT_TRUE(tier.ok()) << tier.status();
-  EXPECT_TRUE(Look(**tier, {1, 2}).empty());
-  EXPECT_EQ(ToString(Look(**tier, {2, 3})), "1:1/1 [ 4 ] ");
+  EXPECT_EQ(Ask(**tier, {1, 2}).levels, 0);
+  EXPECT_EQ(ToString(Ask(**tier, {2, 3})), "1: 1 [ 4:1 ] ");
 }
 
 TEST(Snapshot, SaysWhatItWasBuiltFrom) {
@@ -124,62 +137,42 @@ TEST(Snapshot, SaysWhatItWasBuiltFrom) {
   }
 }
 
-// The same documents, whatever the memory and the order, give the same files.
+// The same documents, whatever the memory, the threads and the order, give the same files.
 TEST(Snapshot, BuildsAreDeterministicToTheByte) {
-  TempDir root;
-  Documents documents = RandomDocuments(5, 300, 200);
-  BuilderOptions options = Named("a");
-  options.sst_bytes = 20000;  // several files an order
-  const Manifest a = BuildSnapshot(root.path(), documents, 200, options);
-  options.name = "b";
-  options.memory_bytes = 64 << 10;
-  std::shuffle(documents.begin(), documents.end(), std::mt19937_64(1));
-  BuildSnapshot(root.path(), documents, 200, options);
-  int files = 0;
-  for (const Manifest::File& file : a.files) {
-    if (!file.path.ends_with(".sst")) continue;
-    ++files;
-    EXPECT_EQ(ReadFile(root / ("a/" + file.path)), ReadFile(root / ("b/" + file.path)))
-        << file.path;
+  for (const bool shard : {false, true}) {
+    TempDir root;
+    Documents documents = RandomDocuments(5, 300, 200);
+    BuilderOptions options = Named("a");
+    options.count.shard = shard;
+    options.sst_bytes = 4000;  // several files an order
+    options.part_windows = 1000;
+    BuildSnapshot(root.path(), documents, 200, options);
+    options.name = "b";
+    options.memory_bytes = 64 << 10;
+    options.threads = 3;
+    std::shuffle(documents.begin(), documents.end(), std::mt19937_64(1));
+    BuildSnapshot(root.path(), documents, 200, options);
+    EXPECT_EQ(SstFiles(root / "a"), SstFiles(root / "b"));
+    EXPECT_GT(SstFiles(root / "a").size(), 10u);
+    EXPECT_EQ(std::filesystem::exists(root / "CURRENT"), !shard);
   }
-  EXPECT_GT(files, 10);
-  auto tier = CorpusTier::Open(root / "b", kCache);
-  ASSERT_TRUE(tier.ok()) << tier.status();
-  const Reference reference(documents, options.count);
-  for (const Tokens& context : reference.Contexts()) {
-    ASSERT_EQ(ToString(Look(**tier, context, 100, 4)), ToString(reference.Lookup(context, 100, 4)));
-  }
-}
-
-// Different contents, equal session ids would make one file's blocks answer for another's.
-TEST(Snapshot, FilesHaveDifferentSessionIds) {
-  TempDir root;
-  const Manifest manifest = BuildSnapshot(root.path(), RandomDocuments(6, 50, 50), 50, Named("s"));
-  std::vector<std::string> ids;
-  for (const Manifest::File& file : manifest.files) {
-    if (!file.path.ends_with(".sst")) continue;
-    const std::string bytes = ReadFile(root / ("s/" + file.path));
-    const std::string name = "session.identity";
-    const size_t at = bytes.find(name);
-    ASSERT_NE(at, bytes.npos);
-    ids.push_back(bytes.substr(at + name.size(), 20));
-  }
-  std::sort(ids.begin(), ids.end());
-  EXPECT_EQ(std::unique(ids.begin(), ids.end()), ids.end());
-  EXPECT_EQ(ids.size(), 6u);
 }
 
 TEST(Snapshot, CurrentMovesAndOldReadersStay) {
   TempDir root;
   BuildSnapshot(root.path(), {{1, 2, 3}}, 10, Named("old"));
-  auto old = CorpusTier::Open(root.path(), kCache);
+  auto cache = std::make_shared<CorpusCache>(kCache);
+  auto old = CorpusTier::Open(root.path(), cache);
   ASSERT_TRUE(old.ok());
   BuildSnapshot(root.path(), {{1, 7, 3}}, 10, Named("new"));
-  auto now = CorpusTier::Open(root.path(), kCache);
+  auto now = CorpusTier::Open(root.path(), cache);
   ASSERT_TRUE(now.ok());
   EXPECT_EQ((*now)->snapshot_name(), "new");
-  EXPECT_EQ(ToString(Look(**old, {1})), "1:1/1 [ 2 3 ] ");
-  EXPECT_EQ(ToString(Look(**now, {1})), "1:1/1 [ 7 3 ] ");
+  // Both from one cache, in which they do not meet.
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(ToString(Ask(**old, {1})), "1: 1 [ 2:1 ] ");
+    EXPECT_EQ(ToString(Ask(**now, {1})), "1: 1 [ 7:1 ] ");
+  }
 }
 
 TEST(Snapshot, ManyThreadsReadOneTier) {
@@ -187,17 +180,17 @@ TEST(Snapshot, ManyThreadsReadOneTier) {
   const Documents documents = RandomDocuments(8, 100, 100);
   BuildSnapshot(root.path(), documents, 100, Named("s"));
   const Reference reference(documents, CountOptions());
-  // A cache too small for anything, so that blocks come and go.
-  auto tier = CorpusTier::Open(root.path(), 1024);
+  // A cache too small for all, so that blocks and contexts come and go under the readers.
+  auto tier = CorpusTier::Open(root.path(), 8192);
   ASSERT_TRUE(tier.ok());
   std::vector<std::thread> threads;
   std::atomic<int> wrong{0};
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
       std::mt19937_64 random(t);
-      for (int round = 0; round < 100; ++round) {
+      for (int round = 0; round < 1000; ++round) {
         const Tokens context = RandomContext(random, documents, 100);
-        wrong += ToString(Look(**tier, context, 7, 4)) != ToString(reference.Lookup(context, 7, 4));
+        wrong += ToString(Ask(**tier, context)) != ToString(reference.Match(context, 8, 3));
       }
     });
   }
@@ -207,7 +200,7 @@ TEST(Snapshot, ManyThreadsReadOneTier) {
 
 TEST(Snapshot, SeveralProcessesReadOneSnapshotAndWriteNothing) {
   TempDir root;
-  BuildSnapshot(root.path(), {{1, 2, 3, 4}}, 10, Named("s"));
+  BuildSnapshot(root.path(), {{1, 2, 3, 4}, {1, 2, 3}}, 10, Named("s"));
   const auto listing = [&] {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(root.path())) {
@@ -227,7 +220,7 @@ TEST(Snapshot, SeveralProcessesReadOneSnapshotAndWriteNothing) {
     if (pid == 0) {
       close(all_open[1]);
       auto tier = CorpusTier::Open(root.path(), kCache);
-      bool right = tier.ok() && ToString(Look(**tier, {1, 2})) == "2:1/1 [ 3 4 ] ";
+      bool right = tier.ok() && ToString(Ask(**tier, {1, 2})) == "2: 2 [ 3:2 ] 1: 2 [ 3:2 ] ";
       char byte;
       right = read(all_open[0], &byte, 1) == 0 && right;
       _exit(right ? 0 : 1);
@@ -280,9 +273,8 @@ TEST(SnapshotBuilder, RefusesWhatCannotBeASnapshot) {
 TEST(SnapshotBuilder, AFailedBuildLeavesNothingAndMovesNothing) {
   TempDir root;
   BuildSnapshot(root.path(), {{1, 2}}, 10, Named("good"));
-  const auto finish = [&](const Documents& documents, uint64_t prune_count) {
+  const auto finish = [&](const Documents& documents) {
     BuilderOptions options = Named("bad");
-    options.count.prune_count = prune_count;
     auto builder = SnapshotBuilder::Create(root.path(), "f", 10, options);
     EXPECT_TRUE(builder.ok()) << builder.status();
     for (const Tokens& document : documents) {
@@ -290,10 +282,9 @@ TEST(SnapshotBuilder, AFailedBuildLeavesNothingAndMovesNothing) {
     }
     return (*builder)->Finish().status().code();
   };
-  EXPECT_EQ(finish({}, 1), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(finish({{}, {}}, 1), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(finish({{1}, {2}}, 1), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(finish({{1, 2, 3}}, 2), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(finish({}), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(finish({{}, {}}), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(finish({{1}, {2}}), absl::StatusCode::kFailedPrecondition);
   EXPECT_FALSE(std::filesystem::exists(root / "bad"));
   EXPECT_EQ(ReadFile(root / "CURRENT"), "good\n");
 }
@@ -316,9 +307,9 @@ TEST(SnapshotVerifier, CountsEverything) {
   const Reference reference(documents, CountOptions());
   uint64_t continuations = 0;
   for (const Tokens& context : reference.Contexts()) {
-    ContextValue value;
-    reference.Find(context, value);
-    continuations += value.branches.size();
+    ContextCounts counts;
+    reference.Find(context, counts);
+    continuations += counts.size;
   }
   const auto report = VerifySnapshot(root / "s", [](double) {});
   ASSERT_TRUE(report.ok()) << report.status();

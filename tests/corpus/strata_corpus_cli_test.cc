@@ -79,10 +79,9 @@ TEST_F(Cli, BuildsInspectsVerifies) {
   const testing::Documents documents = {(*tokenizer)->Encode(texts[0], false),
                                         (*tokenizer)->Encode(texts[1], false)};
   const Reference reference(documents, CountOptions());
+  ASSERT_GT(reference.Contexts().size(), 10u);
   for (const Tokens& context : reference.Contexts()) {
-    std::vector<Chain> chains;
-    (*tier)->Lookup(context, 20, 4, chains);
-    EXPECT_EQ(ToString(chains), ToString(reference.Lookup(context, 20, 4)));
+    EXPECT_EQ(ToString(testing::Ask(**tier, context)), ToString(reference.Match(context, 8, 3)));
   }
 
   result = Run("inspect '" + (dir_ / "root") + "'");
@@ -108,28 +107,41 @@ TEST_F(Cli, ThreadsAndMemoryChangeNothing) {
   ASSERT_EQ(Build("--name a --threads 1 '" + (dir_ / "in.jsonl") + "'").exit, 0);
   const Result b = Build("--name b --threads 4 --memory 1 --json '" + (dir_ / "in.jsonl") + "'");
   ASSERT_EQ(b.exit, 0) << b.err;
-  EXPECT_GT(nlohmann::json::parse(b.out)["spilled_runs"], 2);
-  int files = 0;
-  for (const auto& entry : fs::directory_iterator(dir_ / "root/a/rocksdb")) {
-    if (entry.path().extension() != ".sst") continue;
-    ++files;
-    EXPECT_EQ(ReadFile(entry.path()),
-              ReadFile(dir_ / ("root/b/rocksdb/" + entry.path().filename().string())));
-  }
-  EXPECT_EQ(files, 6);
+  EXPECT_GT(nlohmann::json::parse(b.out)["runs"], 4);
+  EXPECT_EQ(testing::SstFiles(dir_ / "root/a"), testing::SstFiles(dir_ / "root/b"));
+}
+
+TEST_F(Cli, MergedShardsEqualABuild) {
+  WriteFile(dir_ / "1/a.txt", "some text of several tokens, some text of others");
+  WriteFile(dir_ / "2/b.txt", "and some text of several tokens more");
+  ASSERT_EQ(Build("--name one --shard '" + (dir_ / "1") + "'").exit, 0);
+  ASSERT_EQ(Build("--name two --shard '" + (dir_ / "2") + "'").exit, 0);
+  EXPECT_EQ(Run("inspect '" + (dir_ / "root/two") + "'").exit, 0);
+  ASSERT_EQ(Build("--name all '" + (dir_ / "1") + "' '" + (dir_ / "2") + "'").exit, 0);
+  const std::string out = "merge --out '" + (dir_ / "root") + "' ";
+  Result result =
+      Run(out + "--name merged --json '" + (dir_ / "root/one") + "' '" + (dir_ / "root/two") + "'");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out)["documents"], 2);
+  EXPECT_EQ(testing::SstFiles(dir_ / "root/merged"), testing::SstFiles(dir_ / "root/all"));
+  EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "merged\n");
+  result = Run(out + "'" + (dir_ / "root/one") + "' '" + (dir_ / "root/all") + "'");
+  EXPECT_EQ(result.exit, 1);
+  EXPECT_THAT(result.err, HasSubstr("FAILED_PRECONDITION"));
+  EXPECT_EQ(Run("verify '" + (dir_ / "root/one") + "'").exit, 0);
 }
 
 TEST_F(Cli, OptionsReachTheSnapshot) {
   WriteFile(dir_ / "in.jsonl", "{\"body\": \"a b c a b c a b d\"}\n");
   const Result result =
-      Build("--field body --orders 1-2,4 --top 3 --depth 2 --prune-count 2 --json '" +
+      Build("--field body --orders 1-4 --top 3 --prune-count 1 --prune-continuations 2 --json '" +
             (dir_ / "in.jsonl") + "'");
   ASSERT_EQ(result.exit, 0) << result.err;
   const auto options = nlohmann::json::parse(result.out)["options"];
-  EXPECT_EQ(options["orders"], (std::vector<int>{1, 2, 4}));
+  EXPECT_EQ(options["max_order"], 4);
   EXPECT_EQ(options["top"], 3);
-  EXPECT_EQ(options["depth"], 2);
-  EXPECT_EQ(options["prune_count"], 2);
+  EXPECT_EQ(options["prune_count"], 1);
+  EXPECT_EQ(options["prune_continuations"], 2);
 }
 
 TEST_F(Cli, FailuresSayWhatIsWrongAndLeaveNothing) {
@@ -148,12 +160,12 @@ TEST_F(Cli, FailuresSayWhatIsWrongAndLeaveNothing) {
       {"'" + (dir_ / "bad.jsonl") + "'", "bad.jsonl, line 2: it is not JSON"},
       {"'" + (dir_ / "cut.xz") + "'", "ends too early"},
       {"--orders 0-3 " + text, "--orders 0-3"},
-      {"--orders 1,17 " + text, "--orders 1,17"},
+      {"--orders 1-9 " + text, "--orders 1-9"},
+      {"--orders 2-4 " + text, "--orders 2-4"},
       {"--orders x " + text, "--orders x"},
-      {"--top 0 " + text, "top: 0 is not in 1 to 64"},
-      {"--depth 9 " + text, "depth: 9 is not in 1 to 8"},
+      {"--top 0 " + text, "top: 0 is not in 1 to 8"},
       {"--prune-count 0 " + text, "prune-count"},
-      {"--prune-count 1000 " + text, "no context is left"},
+      {"--prune-continuations 0 " + text, "prune-continuations"},
       {"--threads 0 " + text, "threads: 0"},
       {"--name ../x " + text, "not a plain folder name"},
   };

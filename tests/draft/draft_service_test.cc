@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "tests/draft/reference_tier.h"
 #include "tests/draft/test_util.h"
 
 namespace strata::draft {
@@ -31,12 +32,14 @@ class DraftServiceTest : public testing::Test {
   using Stream = grpc::ClientReaderWriter<v1::DraftRequest, v1::DraftResponse>;
 
   void SetUp() override {
-    const auto corpus =
-        std::make_shared<FixedTier>(TierKind::kCorpus, std::vector<Chain>{{{40, 41}, 1, 1, 1}});
+    // Whatever came last, 40 and 41 follow.
+    const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
+    for (TokenId token = 0; token < 40; ++token) corpus->Teach({token, 40, 41});
     auto drafter = NewDrafter({.corpus = corpus,
                                .corpus_snapshot = "snap",
                                .corpus_tokens = 77,
-                               .tokenizer_fingerprint = "fp"});
+                               .tokenizer_fingerprint = "fp",
+                               .policy = {.policy = Policy::kLocality}});
     ASSERT_TRUE(drafter.ok()) << drafter.status();
     drafter_ = *std::move(drafter);
     service_ = std::make_unique<DraftService>(drafter_.get(), "fp", "1.2.3");
@@ -102,7 +105,7 @@ class DraftServiceTest : public testing::Test {
     const grpc::Status status = Exchange({request}, &responses);
     EXPECT_TRUE(status.ok()) << status.error_message();
     ASSERT_EQ(responses.size(), 1u);
-    EXPECT_THAT(responses[0].answers(0).tree().tokens(), ElementsAre(2, 1, 40, 41));
+    EXPECT_THAT(responses[0].answers(0).tree().tokens(), ElementsAre(2, 1, 2, 1, 40, 41));
     // A stream's session is closed on the server's side of its end, which a client cannot await.
     for (int i = 0; i < 500 && drafter_->Stats().live_sequences > 0; ++i) {
       absl::SleepFor(absl::Milliseconds(10));
@@ -139,12 +142,12 @@ TEST_F(DraftServiceTest, DraftsOverAStream) {
   EXPECT_EQ(answer.sequence_id(), 9u);
   EXPECT_EQ(answer.epoch(), 5u);
   EXPECT_EQ(answer.position(), 4u);
-  EXPECT_THAT(answer.tree().tokens(), ElementsAre(2, 3, 1, 40, 41));
-  EXPECT_THAT(answer.tree().parents(), ElementsAre(-1, 0, 1, -1, 3));
+  EXPECT_THAT(answer.tree().tokens(), ElementsAre(2, 3, 1, 2, 40, 41));
+  EXPECT_THAT(answer.tree().parents(), ElementsAre(-1, 0, 1, 2, -1, 4));
   EXPECT_THAT(answer.tree().tiers(),
-              ElementsAre(v1::TIER_CONTEXT, v1::TIER_CONTEXT, v1::TIER_CONTEXT, v1::TIER_CORPUS,
-                          v1::TIER_CORPUS));
-  EXPECT_EQ(answer.tree().confidences_size(), 5);
+              ElementsAre(v1::TIER_CONTEXT, v1::TIER_CONTEXT, v1::TIER_CONTEXT, v1::TIER_CONTEXT,
+                          v1::TIER_CORPUS, v1::TIER_CORPUS));
+  EXPECT_EQ(answer.tree().confidences_size(), 6);
   ASSERT_EQ(responses[1].answers_size(), 2);
   EXPECT_EQ(responses[1].step(), 42u);
   EXPECT_EQ(responses[1].answers(0).tree().tokens(0), 3u);

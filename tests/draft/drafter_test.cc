@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "tests/draft/reference_tier.h"
 #include "tests/draft/test_util.h"
 
 namespace strata::draft {
@@ -15,7 +16,9 @@ using ::testing::HasSubstr;
 
 constexpr int64_t kVocabulary = 1000;
 
+// With the locality policy, whose trees can be told by hand; CalibratedDrafterTest has the other.
 std::unique_ptr<Drafter> MakeDrafter(DrafterOptions options = {}) {
+  options.policy.policy = Policy::kLocality;
   auto drafter = NewDrafter(std::move(options));
   EXPECT_TRUE(drafter.ok()) << drafter.status();
   return drafter.ok() ? *std::move(drafter) : nullptr;
@@ -192,9 +195,9 @@ TEST(DrafterTest, AnInvalidUpdateLeavesTheOthersOfItsBatchAlone) {
   std::vector<SequenceAnswer> answers(7);
   drafter->Draft(session, batch, absl::InfiniteFuture(), answers);
   ASSERT_EQ(answers.size(), 3u);
-  EXPECT_EQ(answers[0].tree.tokens, (Tokens{2, 1}));
+  EXPECT_EQ(answers[0].tree.tokens, (Tokens{2, 1, 2, 1}));
   EXPECT_EQ(answers[1].status, SequenceStatus::kInvalid);
-  EXPECT_EQ(answers[2].tree.tokens, (Tokens{2, 1}));
+  EXPECT_EQ(answers[2].tree.tokens, (Tokens{2, 1, 2, 1}));
   const std::vector<SequenceUpdate> large(4, batch[0]);
   drafter->Draft(session, large, absl::InfiniteFuture(), answers);
   ASSERT_EQ(answers.size(), 4u);
@@ -233,7 +236,7 @@ TEST(DrafterTest, PastTheDeadlineUpdatesAreAppliedAndTreesEmpty) {
   EXPECT_EQ(late.status, SequenceStatus::kOk);
   EXPECT_TRUE(late.tree.empty());
   const SequenceAnswer next = Send(*drafter, session, {.position = 3, .node_budget = 8});
-  EXPECT_EQ(next.tree.tokens, (Tokens{2, 1}));
+  EXPECT_EQ(next.tree.tokens, (Tokens{2, 1, 2, 1}));
 }
 
 TEST(DrafterTest, LimitsAreExhaustedWithASentence) {
@@ -280,7 +283,7 @@ TEST(DrafterTest, IdleSequencesGiveWay) {
 }
 
 TEST(DrafterTest, SessionsAreCheckedAndCounted) {
-  const auto corpus = std::make_shared<FixedTier>(TierKind::kCorpus, std::vector<Chain>());
+  const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
   const auto drafter = MakeDrafter({.corpus = corpus,
                                     .corpus_snapshot = "snap",
                                     .corpus_tokens = 5,
@@ -358,8 +361,9 @@ TEST(DrafterTest, ClosingASessionTeachesButARewindDoesNot) {
 }
 
 TEST(DrafterTest, TiersComeInFallingLocality) {
-  const auto corpus = std::make_shared<FixedTier>(
-      TierKind::kCorpus, std::vector<Chain>{{{40, 41}, 1, 1, 1}, {{2000}, 1, 1, 1}});
+  const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
+  corpus->Teach({1, 2000});
+  corpus->Teach({1, 40, 41});
   const auto store = MakeStore();
   const Tokens said = {1, 30, 31};
   store->Learn({"model", "fp", ""}, said, 0, 3);
@@ -396,9 +400,10 @@ TEST(DrafterTest, DraftOnceChecksItsArguments) {
 }
 
 TEST(DrafterTest, BadOptionsAreRefused) {
-  const auto corpus = std::make_shared<FixedTier>(TierKind::kCorpus, std::vector<Chain>());
+  const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
   EXPECT_TRUE(absl::IsInvalidArgument(NewDrafter({.corpus = corpus}).status()));
-  EXPECT_TRUE(absl::IsInvalidArgument(NewDrafter({.locality = {.max_chains = 0}}).status()));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(NewDrafter({.policy = {.locality = {.max_chains = 0}}}).status()));
   EXPECT_TRUE(absl::IsInvalidArgument(NewDrafter({.limits = {.max_sequences = 0}}).status()));
 }
 

@@ -12,6 +12,7 @@ ModelFileContent Content() {
   content.key = {"model", "fingerprint", std::string("tenant\0with a zero", 18)};
   content.segments.push_back({{1, 2, 3, 4}, 1, 3});
   content.segments.push_back({{INT32_MAX, 0}, 0, 2});
+  content.calibration = std::string("\0blob", 5);
   return content;
 }
 
@@ -24,6 +25,28 @@ TEST(ModelFileTest, RoundTrip) {
   EXPECT_EQ(decoded->segments[0].first_key, 1u);
   EXPECT_EQ(decoded->segments[0].end_key, 3u);
   EXPECT_EQ(decoded->segments[1].tokens, (std::vector<TokenId>{INT32_MAX, 0}));
+  EXPECT_EQ(decoded->calibration, Content().calibration);
+}
+
+// Bytes as a build of version 1 wrote them: model "m", no fingerprint, tenant "t", one segment.
+TEST(ModelFileTest, ReadsVersion1WhichHasNoCalibration) {
+  const unsigned char kFile[] = {
+      0x53, 0x54, 0x52, 0x41, 0x54, 0x41, 0x4d, 0x54, 0x01, 0x00, 0x00, 0x00, 0x00,
+      0x00, 0x00, 0x00, 0x2e, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xfc, 0xbc,
+      0x5b, 0x86, 0x43, 0xcf, 0x96, 0x3c, 0x01, 0x00, 0x00, 0x00, 0x6d, 0x00, 0x00,
+      0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x74, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00,
+      0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00,
+      0x00, 0x07, 0x00, 0x00, 0x00, 0x2c, 0x01, 0x00, 0x00, 0x09, 0x00, 0x00, 0x00,
+  };
+  const auto decoded =
+      DecodeModelFile(absl::string_view(reinterpret_cast<const char*>(kFile), sizeof(kFile)));
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->key, (ModelKey{"m", "", "t"}));
+  ASSERT_EQ(decoded->segments.size(), 1u);
+  EXPECT_EQ(decoded->segments[0].tokens, (std::vector<TokenId>{7, 300, 9}));
+  EXPECT_EQ(decoded->segments[0].first_key, 1u);
+  EXPECT_EQ(decoded->segments[0].end_key, 2u);
+  EXPECT_EQ(decoded->calibration, "");
 }
 
 TEST(ModelFileTest, EveryTruncationIsDataLoss) {

@@ -29,13 +29,29 @@ void Teach(ModelStore& store, const ModelKey& key, const Tokens& tokens) {
   store.Learn(key, tokens, 0, static_cast<uint32_t>(tokens.size()));
 }
 
+// What follows the longest match, each continued by what most recently followed it.
 std::vector<Tokens> Ask(const ModelStore& store, const ModelKey& key, const Tokens& context) {
   const std::shared_ptr<const Tier> tier = store.Find(key);
-  std::vector<Chain> chains;
-  if (tier != nullptr) tier->Lookup(context, 7, 4, chains);
-  std::vector<Tokens> tokens;
-  for (const Chain& chain : chains) tokens.push_back(chain.tokens);
-  return tokens;
+  std::vector<Tokens> chains;
+  if (tier == nullptr) return chains;
+  const auto match = [&](const ContextTail& tail) {
+    const MatchQuery query = {&tail, kMaxContextOrder};
+    Evidence evidence;
+    tier->Match({&query, 1}, 1, {&evidence, 1});
+    return evidence;
+  };
+  const Evidence first = match(ContextTail(context));
+  if (first.levels == 0) return chains;
+  for (const Continuation& next : first.level[0].list()) {
+    Tokens chain = {next.token};
+    ContextTail tail = ContextTail(context).Extended(next.token);
+    for (Evidence more = match(tail); chain.size() < 4 && more.levels > 0; more = match(tail)) {
+      chain.push_back(more.level[0].continuations[0].token);
+      tail = tail.Extended(chain.back());
+    }
+    chains.push_back(chain);
+  }
+  return chains;
 }
 
 std::vector<fs::path> FilesEndingIn(const fs::path& folder, const std::string& end) {

@@ -25,26 +25,6 @@ inline Tokens RandomTokens(std::mt19937& random, size_t count, int vocabulary) {
   return tokens;
 }
 
-// A tier that says what it is told to.
-class FixedTier final : public Tier {
- public:
-  FixedTier(TierKind kind, std::vector<Chain> chains) : kind_(kind), chains_(std::move(chains)) {}
-  TierKind kind() const override { return kind_; }
-  void Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
-              std::vector<Chain>& out) const override {
-    for (int i = 0; i < max_chains && i < static_cast<int>(chains_.size()); ++i) {
-      out.push_back(chains_[i]);
-      if (static_cast<int>(out.back().tokens.size()) > chain_length) {
-        out.back().tokens.resize(chain_length);
-      }
-    }
-  }
-
- private:
-  const TierKind kind_;
-  const std::vector<Chain> chains_;
-};
-
 // A folder of this test's own, removed with the object.
 class TemporaryFolder {
  public:

@@ -79,6 +79,7 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
   widest_ = std::max(widest_, inputs.size());
   output.vocab_size = kFakeVocab;
   output.logits.clear();
+  output.block_max.clear();
   for (const engine::SequenceInput& input : inputs) {
     Kv& kv = static_cast<Kv&>(*input.sequence);
     kv.rows.assign(input.tokens.begin(), input.tokens.end());
@@ -96,6 +97,10 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
       path.insert(path.end(), tail.rbegin(), tail.rend());
       output.logits.resize(output.logits.size() + kFakeVocab);
       FakeLogits(path, std::span(output.logits).last(kFakeVocab));
+      output.block_max.resize(output.block_max.size() + engine::LogitBlocks(kFakeVocab));
+      engine::BlockMaxima(
+          std::span(output.logits).last(kFakeVocab),
+          output.block_max.data() + output.block_max.size() - engine::LogitBlocks(kFakeVocab));
     }
   }
   return {};

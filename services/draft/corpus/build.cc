@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <filesystem>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -10,31 +11,39 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/tokenizer/tokenizer.h"
+#include "services/draft/corpus/snapshot_format.h"
 
 namespace strata::draft {
 namespace {
 
-constexpr int kMaxThreads = 256;
+// Text that is counted as a whole. A change makes the leftovers of older builds unfit; see JobOf.
+constexpr size_t kPartBytes = 256 << 10;
 
-struct Piece {
-  std::string text;
-  bool continues;
+// Consecutive pieces of one file.
+struct Batch {
+  InputPart part;
+  uint64_t documents = 0;
+  std::vector<std::string> pieces;
 };
 
-// Tokenizes pieces on several threads and hands them to the builder, which takes one at a
-// time. Their order is lost, and does not matter: a snapshot holds only counts.
-class TokenizingPool {
+// Tokenizes, counts and sorts batches on several threads, each with a share of the memory. Their
+// order is lost, and does not matter: a snapshot holds only counts.
+class CountingPool {
  public:
-  TokenizingPool(const Tokenizer& tokenizer, SnapshotBuilder& builder, int threads)
-      : tokenizer_(tokenizer), builder_(builder), max_queued_(2 * static_cast<size_t>(threads)) {
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+  CountingPool(const Tokenizer& tokenizer, SnapshotBuilder& builder, const BuilderOptions& options)
+      : tokenizer_(tokenizer), max_queued_(2 * static_cast<size_t>(options.threads)) {
+    for (int i = 0; i < options.threads; ++i) {
+      std::unique_ptr<WindowSpiller> spiller =
+          builder.NewSpiller(options.memory_bytes / static_cast<size_t>(options.threads));
+      threads_.emplace_back([this, spiller = std::move(spiller)] { Work(*spiller); });
+    }
   }
-  TokenizingPool(const TokenizingPool&) = delete;
-  TokenizingPool& operator=(const TokenizingPool&) = delete;
-  ~TokenizingPool() { Finish().IgnoreError(); }
+  CountingPool(const CountingPool&) = delete;
+  CountingPool& operator=(const CountingPool&) = delete;
+  ~CountingPool() { Stop(absl::CancelledError()).IgnoreError(); }
 
-  // Waits while the queue is full. Returns the first error of any piece so far.
-  absl::Status Push(std::vector<Piece> batch) {
+  // Waits while the queue is full. Returns the first error of any batch so far.
+  absl::Status Push(Batch batch) {
     absl::MutexLock lock(&mutex_);
     const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return queue_.size() < max_queued_ || !status_.ok();
@@ -44,11 +53,13 @@ class TokenizingPool {
     return status_;
   }
 
-  // Waits until all is counted; no Push after it.
-  absl::Status Finish() {
+  // Waits until all that was pushed is in runs; no Push after it. With an error, stops at once but
+  // keeps what was counted so far.
+  absl::Status Stop(const absl::Status& reason) {
     {
       absl::MutexLock lock(&mutex_);
       closed_ = true;
+      if (!threads_.empty()) status_.Update(reason);
     }
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
@@ -57,24 +68,23 @@ class TokenizingPool {
   }
 
  private:
-  void Work() {
-    std::vector<Piece> batch;
-    while (Pop(batch)) {
-      std::vector<std::vector<TokenId>> tokens;
-      for (const Piece& piece : batch) tokens.push_back(tokenizer_.Encode(piece.text, false));
-      absl::MutexLock lock(&builder_mutex_);
-      for (size_t i = 0; i < batch.size(); ++i) {
-        absl::Status status = builder_.AddDocument(tokens[i], batch[i].continues);
-        if (status.ok()) continue;
-        absl::MutexLock status_lock(&mutex_);
-        status_.Update(status);
-        queue_.clear();
-        break;
+  void Work(WindowSpiller& spiller) {
+    Batch batch;
+    std::vector<std::vector<TokenId>> tokens;
+    absl::Status status;
+    while (status.ok() && Pop(batch)) {
+      tokens.clear();
+      for (const std::string& piece : batch.pieces) {
+        tokens.push_back(tokenizer_.Encode(piece, false));
       }
+      status = spiller.Add(tokens, batch.documents, &batch.part);
     }
+    if (status.ok()) status = spiller.Flush();
+    absl::MutexLock lock(&mutex_);
+    status_.Update(status);
   }
 
-  bool Pop(std::vector<Piece>& batch) {
+  bool Pop(Batch& batch) {
     absl::MutexLock lock(&mutex_);
     const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
       return !queue_.empty() || closed_ || !status_.ok();
@@ -87,97 +97,132 @@ class TokenizingPool {
   }
 
   const Tokenizer& tokenizer_;
-  absl::Mutex builder_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
-  SnapshotBuilder& builder_ ABSL_GUARDED_BY(builder_mutex_);
   const size_t max_queued_;
   absl::Mutex mutex_;
-  std::deque<std::vector<Piece>> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Batch> queue_ ABSL_GUARDED_BY(mutex_);
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> threads_;
 };
 
-// Small documents travel together, so that the queue costs nothing.
-class Batcher {
- public:
-  Batcher(TokenizingPool& pool, size_t bytes) : pool_(pool), max_bytes_(bytes) {}
-
-  absl::Status Add(std::string text, bool continues) {
-    bytes_ += text.size();
-    batch_.push_back({std::move(text), continues});
-    return bytes_ >= max_bytes_ ? Flush() : absl::OkStatus();
-  }
-  absl::Status Flush() {
-    bytes_ = 0;
-    return batch_.empty() ? absl::OkStatus() : pool_.Push(std::exchange(batch_, {}));
-  }
-
- private:
-  TokenizingPool& pool_;
-  const size_t max_bytes_;
-  std::vector<Piece> batch_;
-  size_t bytes_ = 0;
-};
-
 absl::Status CheckCancelled(const BuildRequest& request) {
   if (request.cancel != nullptr && request.cancel->load(std::memory_order_relaxed)) {
-    return absl::CancelledError("the build was interrupted; nothing of it is left");
+    return absl::CancelledError(
+        "the build was interrupted; the same command "
+        "goes on with it, --fresh starts anew");
   }
   return absl::OkStatus();
 }
 
-absl::Status ReadAll(const BuildRequest& request, const std::vector<InputFile>& files,
-                     TokenizingPool& pool, ReadCounts& skipped) {
-  uint64_t total = 0, done = 0;
-  for (const InputFile& file : files) total += file.bytes;
-  Batcher batcher(pool, 256 << 10);
+// Cuts one file into parts, the same each time, and pushes those that no run holds yet.
+absl::Status ReadFile(const BuildRequest& request, uint64_t number, const InputFile& file,
+                      const Staging& staging, CountingPool& pool,
+                      absl::FunctionRef<void(uint64_t)> progress) {
+  Batch batch;
+  batch.part.file = number;
+  size_t bytes = 0;
+  ReadCounts skipped, told;
+  const auto push = [&](bool last) {
+    batch.part.last = last;
+    batch.part.skipped_lines = skipped.skipped_lines - told.skipped_lines;
+    batch.part.skipped_binary = skipped.skipped_binary_files > 0;
+    told = skipped;
+    Batch full = std::move(batch);
+    batch = {};
+    batch.part = {number, full.part.part + 1};
+    bytes = 0;
+    return staging.HasPart(number, full.part.part) ? absl::OkStatus() : pool.Push(std::move(full));
+  };
   const auto add = [&](std::string text, bool continues) {
     absl::Status status = CheckCancelled(request);
-    return status.ok() ? batcher.Add(std::move(text), continues) : status;
+    if (!status.ok()) return status;
+    // Full ones go when more comes, so that the last one is known when it goes.
+    if (bytes >= kPartBytes) status = push(false);
+    bytes += text.size();
+    batch.documents += continues ? 0 : 1;
+    batch.pieces.push_back(std::move(text));
+    return status;
   };
-  for (const InputFile& file : files) {
+  absl::Status status = ReadDocuments(file, request.read, add, progress, skipped);
+  return status.ok() ? push(true) : status;
+}
+
+absl::Status ReadAll(const BuildRequest& request, const std::vector<InputFile>& files,
+                     const Staging& staging, CountingPool& pool) {
+  uint64_t total = 0, done = 0;
+  for (const InputFile& file : files) total += file.bytes;
+  for (size_t number = 0; number < files.size(); ++number) {
+    const InputFile& file = files[number];
     const auto progress = [&](uint64_t bytes) {
       request.progress("reading", static_cast<double>(done + bytes) /
                                       static_cast<double>(std::max<uint64_t>(total, 1)));
     };
-    absl::Status status = ReadDocuments(file, request.read, add, progress, skipped);
-    if (!status.ok()) return status;
+    if (!staging.HasFile(number)) {
+      absl::Status status = ReadFile(request, number, file, staging, pool, progress);
+      if (!status.ok()) return status;
+    }
     done += file.bytes;
   }
-  return batcher.Flush();
+  return absl::OkStatus();
+}
+
+// All that determines the runs of a build and the use that is made of them. Files are the same if
+// path, size and time of change are.
+std::string JobOf(const BuildRequest& request, const std::string& fingerprint,
+                  const std::vector<InputFile>& files) {
+  const CountOptions& count = request.builder.count;
+  std::string job = absl::StrCat("build ", kFormatVersion, " ", kPartBytes, " ", fingerprint, " ",
+                                 count.max_order, " ", count.top, " ", count.prune_count, " ",
+                                 count.prune_continuations, " ", count.shard, " ",
+                                 request.read.skip_invalid_lines, " ", request.read.max_piece_bytes,
+                                 " ", request.read.max_line_bytes, " ", request.read.field, "\n");
+  for (const InputFile& file : files) {
+    std::error_code error;
+    const auto changed = std::filesystem::last_write_time(file.path, error);
+    absl::StrAppend(&job, file.bytes, " ", changed.time_since_epoch().count(), " ", file.named, " ",
+                    file.path, "\n");
+  }
+  return job;
 }
 
 }  // namespace
 
 absl::StatusOr<BuildReport> BuildFromFiles(const BuildRequest& request) {
-  if (request.threads < 1 || request.threads > kMaxThreads) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("threads: ", request.threads, " is not in 1 to ", kMaxThreads));
-  }
   if (request.inputs.empty()) return absl::InvalidArgumentError("no input was named");
   auto files = ListInputs(request.inputs);
   if (!files.ok()) return files.status();
   if (files->empty()) return absl::InvalidArgumentError("the folders named hold no files");
   auto tokenizer = Tokenizer::Load(request.tokenizer_dir);
   if (!tokenizer.ok()) return tokenizer.status();
+  BuilderOptions options = request.builder;
+  options.job = JobOf(request, (*tokenizer)->fingerprint(), *files);
   auto builder = SnapshotBuilder::Create(request.root, (*tokenizer)->fingerprint(),
-                                         (*tokenizer)->vocab_size(), request.builder);
+                                         (*tokenizer)->vocab_size(), options);
   if (!builder.ok()) return builder.status();
 
   BuildReport report;
   report.files = files->size();
-  {
-    TokenizingPool pool(**tokenizer, **builder, request.threads);
-    absl::Status status = ReadAll(request, *files, pool, report.skipped);
-    if (status.ok()) status = pool.Finish();
-    if (!status.ok()) return status;
+  report.resumed_runs = static_cast<int>((*builder)->staging().resumed_runs());
+  const auto failed = [&](absl::Status status) {
+    if (absl::IsCancelled(status)) (*builder)->KeepUnfinished();
+    return status;
+  };
+  if (!(*builder)->whole()) {
+    CountingPool pool(**tokenizer, **builder, options);
+    absl::Status status = ReadAll(request, *files, (*builder)->staging(), pool);
+    status = pool.Stop(status);
+    if (!status.ok()) return failed(status);
   }
   auto manifest = (*builder)->Finish([&](double share) { request.progress("counting", share); },
                                      [&] { return CheckCancelled(request); });
-  if (!manifest.ok()) return manifest.status();
+  if (!manifest.ok()) return failed(manifest.status());
   report.path = (*builder)->path();
   report.manifest = *std::move(manifest);
-  report.spilled_runs = (*builder)->spilled_runs();
+  report.runs = (*builder)->runs();
+  for (const InputPart& part : (*builder)->counted().parts) {
+    report.skipped.skipped_lines += part.skipped_lines;
+    report.skipped.skipped_binary_files += part.skipped_binary ? 1 : 0;
+  }
   return report;
 }
 

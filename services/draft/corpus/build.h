@@ -22,12 +22,11 @@ struct BuildRequest {
   // Files and folders.
   std::vector<std::string> inputs;
   ReadOptions read;
+  // Its job is filled in. Its threads also tokenize and sort.
   BuilderOptions builder;
-  // Threads that tokenize; at least 1.
-  int threads = 1;
   // Called now and then, from one thread, with the phase and the share of it done.
   std::function<void(const char* phase, double share)> progress = [](const char*, double) {};
-  // If set and true, the build ends with CANCELLED and removes what it made.
+  // If set and true, the build ends with CANCELLED; what it has counted stays for the next.
   const std::atomic<bool>* cancel = nullptr;
 };
 
@@ -36,11 +35,14 @@ struct BuildReport {
   Manifest manifest;
   uint64_t files = 0;
   ReadCounts skipped;
-  int spilled_runs = 0;
+  int runs = 0;
+  // Of these, what an earlier build that was stopped had left.
+  int resumed_runs = 0;
 };
 
-// From files to a finished snapshot: what `strata-corpus build` does. The snapshot
-// does not depend on the number of threads.
+// From files to a finished snapshot: what `strata-corpus build` does. The snapshot does not depend
+// on the number of threads, nor on how often the build was killed and started again with the same
+// request: each input is counted in parts of kPartBytes, and a part is in one run.
 absl::StatusOr<BuildReport> BuildFromFiles(const BuildRequest& request);
 
 }  // namespace strata::draft

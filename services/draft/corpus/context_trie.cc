@@ -3,93 +3,125 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-
 namespace strata::draft {
+namespace {
 
-absl::Status ValidateCountOptions(const CountOptions& options) {
-  if (options.orders.empty()) return absl::InvalidArgumentError("orders: at least one is needed");
-  for (size_t i = 0; i < options.orders.size(); ++i) {
-    const int order = options.orders[i];
-    if (order < 1 || order > kMaxOrder) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("orders: ", order, " is not in 1 to ", kMaxOrder));
+// Orders by token and adds up repetitions.
+void Combine(std::vector<RankedToken>& next) {
+  if (next.size() < 2) return;
+  std::sort(next.begin(), next.end(),
+            [](const RankedToken& a, const RankedToken& b) { return a.token < b.token; });
+  size_t last = 0;
+  for (size_t i = 1; i < next.size(); ++i) {
+    if (next[i].token == next[last].token) {
+      next[last].count += next[i].count;
+    } else {
+      next[++last] = next[i];
     }
-    if (i > 0 && order <= options.orders[i - 1]) {
-      return absl::InvalidArgumentError("orders: must be ascending and distinct");
-    }
   }
-  if (options.top < 1 || options.top > kMaxTop) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("top: ", options.top, " is not in 1 to ", kMaxTop));
-  }
-  if (options.depth < 1 || options.depth > kMaxDepth) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("depth: ", options.depth, " is not in 1 to ", kMaxDepth));
-  }
-  if (options.prune_count < 1) {
-    return absl::InvalidArgumentError("prune-count: must be at least 1");
-  }
-  return absl::OkStatus();
+  next.resize(last + 1);
 }
+
+bool RanksBefore(const RankedToken& a, const RankedToken& b) {
+  return a.count != b.count ? a.count > b.count : a.token < b.token;
+}
+
+}  // namespace
 
 ContextTrie::ContextTrie(const CountOptions& options, Sink sink)
     : options_(options),
       sink_(std::move(sink)),
-      is_order_(options.window() + 1, false),
-      levels_(options.window() + 1) {
-  for (int order : options_.orders) is_order_[order] = true;
+      levels_(static_cast<size_t>(options.max_order) + 1) {}
+
+bool ContextTrie::Rank(const std::vector<RankedToken>& next, int order, ContextNode& node) const {
+  const uint64_t least = order == 1 ? 1 : options_.prune_continuations;
+  node.total = 0;
+  node.size = 0;
+  for (const RankedToken& entry : next) {
+    node.total += entry.count;
+    if (entry.count < least) continue;
+    if (node.size == options_.top && !RanksBefore(entry, node.ranked[node.size - 1])) continue;
+    // Insertion into the few that are kept.
+    int at = node.size < options_.top ? node.size++ : node.size - 1;
+    for (; at > 0 && RanksBefore(entry, node.ranked[at - 1]); --at) {
+      node.ranked[at] = node.ranked[at - 1];
+    }
+    node.ranked[at] = entry;
+  }
+  return node.size > 0 && (order == 1 || node.total >= options_.prune_count);
 }
 
-void ContextTrie::Rank(Level& level, size_t top, const Branch& child) {
-  // Children come by ascending token, so an equal count goes behind.
-  const auto at = std::find_if(level.best.begin(), level.best.end(), [&](const Branch& other) {
-    return other.counts[0] < child.counts[0];
-  });
-  if (level.best.size() < top) {
-    level.best.insert(at, child);
-  } else if (at != level.best.end()) {
-    std::move_backward(at, level.best.end() - 1, level.best.end());
-    *at = child;
+absl::Status ContextTrie::EmitRow(std::span<const TokenId> parent, const ContextTree& tree) {
+  std::array<TokenId, kMaxContextOrder> context;
+  std::copy(parent.begin(), parent.end(), context.begin());
+  context[parent.size()] = tree.token;
+  row_.clear();
+  EncodeRow(tree, row_);
+  return sink_({context.data(), parent.size() + 1}, row_);
+}
+
+absl::Status ContextTrie::Adopt(size_t depth, ContextTree child, size_t bytes) {
+  const std::span<const TokenId> context(path_.data(), depth);
+  if (depth == 0 || levels_[depth].children_have_rows) return EmitRow(context, child);
+  Level& level = levels_[depth];
+  level.children.push_back(std::move(child));
+  level.children_bytes += bytes;
+  if (level.children_bytes <= kRowBytes) return absl::OkStatus();
+  level.children_have_rows = true;
+  for (const ContextTree& settled : level.children) {
+    absl::Status status = EmitRow(context, settled);
+    if (!status.ok()) return status;
   }
+  level.children.clear();
+  return absl::OkStatus();
 }
 
 absl::Status ContextTrie::CloseTo(size_t depth) {
   while (path_.size() > depth) {
     const size_t d = path_.size();
     Level& level = levels_[d];
-    Branch branch;
-    branch.tokens[0] = path_.back();
-    branch.counts[0] = level.count;
-    branch.length = 1;
-    if (!level.best.empty()) {
-      const Branch& below = level.best.front();
-      const int taken = std::min(below.length, options_.depth - 1);
-      std::copy_n(below.tokens.begin(), taken, branch.tokens.begin() + 1);
-      std::copy_n(below.counts.begin(), taken, branch.counts.begin() + 1);
-      branch.length += taken;
+    Combine(level.next);
+    if (d > 1) {
+      Level& parent = levels_[d - 1];
+      parent.next.insert(parent.next.end(), level.next.begin(), level.next.end());
+      if (parent.next.size() > parent.combine_at) {
+        Combine(parent.next);
+        parent.combine_at = 2 * parent.next.size() + kCombineAt;
+      }
     }
-    if (is_order_[d] && level.count >= options_.prune_count && !level.best.empty()) {
-      value_.total = level.count;
-      value_.branches.swap(level.best);
-      absl::Status status = sink_(path_, value_);
-      value_.branches.swap(level.best);
-      if (!status.ok()) return status;
+    ContextTree tree;
+    const bool kept = Rank(level.next, static_cast<int>(d), tree.node);
+    if (kept) {
+      tree.token = path_.back();
+      tree.node.children = level.children_have_rows ? Children::kRows
+                           : level.children.empty() ? Children::kNone
+                                                    : Children::kInline;
+      tree.inline_children = std::move(level.children);
+      ++contexts_[d];
     }
-    level.count = 0;
-    level.best.clear();
+    const size_t bytes = EstimateBytes(tree.node) + level.children_bytes;
+    level.next.clear();
+    level.combine_at = kCombineAt;
+    level.children.clear();
+    // A row of its own takes nothing from the row of the parent's; its first context still does.
+    const size_t adopted = level.children_have_rows ? EstimateBytes(tree.node) : bytes;
+    level.children_bytes = 0;
+    level.children_have_rows = false;
     path_.pop_back();
-    if (d > 1) Rank(levels_[d - 1], is_order_[d - 1] ? options_.top : 1, branch);
+    if (!kept) continue;
+    absl::Status status = Adopt(d - 1, std::move(tree), adopted);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
-absl::Status ContextTrie::Add(std::span<const TokenId> window, uint64_t count) {
-  const auto differ = std::mismatch(path_.begin(), path_.end(), window.begin(), window.end());
-  absl::Status status = CloseTo(differ.first - path_.begin());
+absl::Status ContextTrie::Add(const Window& window) {
+  const std::span<const TokenId> context = window.context;
+  const auto differ = std::mismatch(path_.begin(), path_.end(), context.begin(), context.end());
+  absl::Status status = CloseTo(static_cast<size_t>(differ.first - path_.begin()));
   if (!status.ok()) return status;
-  path_.insert(path_.end(), differ.second, window.end());
-  for (size_t d = 1; d <= path_.size(); ++d) levels_[d].count += count;
+  path_.insert(path_.end(), differ.second, context.end());
+  levels_[path_.size()].next.push_back({window.next, window.count});
   return absl::OkStatus();
 }
 

@@ -9,24 +9,26 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "services/draft/corpus/corpus_cache.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
 
-// The large, static tier: one immutable snapshot folder (README.md beside this
-// file specifies it), opened read-only, so any number of tiers and processes may
-// have the same folder open. Every method is thread-safe.
+// The large, static tier: one immutable snapshot folder (README.md beside this file specifies it),
+// opened read-only, so any number of tiers and processes may have the same folder open. Every
+// method is thread-safe.
 class CorpusTier final : public Tier {
  public:
-  // `dir` is a snapshot folder, or a root folder whose CURRENT file names one.
-  // `block_cache_bytes` bounds the memory for blocks read from the snapshot.
-  // NOT_FOUND: no such folder, or CURRENT names none. FAILED_PRECONDITION: no
-  // manifest (a build that has not finished) or a foreign format version.
-  // DATA_LOSS: the manifest is damaged, or a file is missing or has another size
-  // than the manifest says; contents are checked block by block as they are
-  // read, and in full by `strata-corpus verify`.
+  // `dir` is a snapshot folder, or a root folder whose CURRENT file names one. `cache` may be
+  // shared with other tiers. NOT_FOUND: no such folder, or CURRENT names none. FAILED_PRECONDITION:
+  // no manifest (a build that has not finished), a shard, or a foreign format version. DATA_LOSS:
+  // the manifest is damaged, or a file is missing or has another size than the manifest says;
+  // contents are checked block by block as they are read, and in full by `strata-corpus verify`.
   static absl::StatusOr<std::shared_ptr<const CorpusTier>> Open(const std::string& dir,
-                                                                size_t block_cache_bytes);
+                                                                std::shared_ptr<CorpusCache> cache);
+  // With a cache of its own.
+  static absl::StatusOr<std::shared_ptr<const CorpusTier>> Open(const std::string& dir,
+                                                                size_t cache_bytes);
   ~CorpusTier() override;
 
   // What the tokens were made with; see Tokenizer::fingerprint().
@@ -38,16 +40,17 @@ class CorpusTier final : public Tier {
   int64_t vocab_size() const;
   // The longest context that the snapshot knows, in tokens.
   int max_order() const;
-  // Values that could not be read or decoded since Open. Each gave no drafts;
-  // more than 0 means that the snapshot is damaged.
+  // Rows that could not be read or decoded since Open. Each gave no drafts; more than 0 means that
+  // the snapshot is damaged.
   uint64_t damaged_values() const;
+  // Reads the contexts of single tokens, from which every query starts, until `bytes` were read.
+  void Warm(size_t bytes) const;
 
   TierKind kind() const override;
-  // One batched read over all orders. Chains of a longer matched context come
-  // first; within one context the more frequent first, a tie to the lower token.
-  // Distinct as Tier says: no chain is equal to, or a prefix of, an earlier one.
-  void Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
-              std::vector<Chain>& out) const override;
+  // Looks first into the cache of decoded contexts; then reads, for all queries in one MultiGet,
+  // the row that is known to hold more of each, and walks it; and so on until all are answered.
+  void Match(std::span<const MatchQuery> queries, int levels,
+             std::span<Evidence> out) const override;
 
  private:
   struct Rep;

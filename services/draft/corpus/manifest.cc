@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "services/draft/corpus/file_util.h"
+#include "services/draft/corpus/snapshot_format.h"
 
 namespace strata::draft {
 namespace {
@@ -16,6 +17,8 @@ using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
 constexpr char kFormatName[] = "strata-corpus";
+constexpr char kSnapshotKind[] = "snapshot";
+constexpr char kShardKind[] = "shard";
 constexpr size_t kMaxManifestBytes = 16 << 20;
 
 absl::Status Damaged(absl::string_view what) {
@@ -84,18 +87,10 @@ bool IsInside(const std::string& path) {
 
 absl::Status ReadOptions(const Json& object, CountOptions& options) {
   Members members(object);
+  members.Unsigned("max_order", options.max_order);
   members.Unsigned("top", options.top);
-  members.Unsigned("depth", options.depth);
   members.Unsigned("prune_count", options.prune_count);
-  options.orders.clear();
-  if (const Json* orders = members.Array("orders")) {
-    for (const Json& order : *orders) {
-      if (!order.is_number_unsigned() || order.get<uint64_t>() > kMaxOrder) {
-        return Damaged("an order is out of range");
-      }
-      options.orders.push_back(order.get<int>());
-    }
-  }
+  members.Unsigned("prune_continuations", options.prune_continuations);
   if (!members.status().ok()) return members.status();
   const absl::Status valid = ValidateCountOptions(options);
   return valid.ok() ? valid : Damaged(valid.message());
@@ -135,13 +130,14 @@ std::string ManifestToJson(const Manifest& manifest) {
   const CountOptions& options = manifest.options;
   Json json = {{"format", kFormatName},
                {"format_version", kFormatVersion},
+               {"kind", options.shard ? kShardKind : kSnapshotKind},
                {"tokenizer_fingerprint", manifest.tokenizer_fingerprint},
                {"vocab_size", manifest.vocab_size},
                {"options",
-                {{"orders", options.orders},
+                {{"max_order", options.max_order},
                  {"top", options.top},
-                 {"depth", options.depth},
-                 {"prune_count", options.prune_count}}},
+                 {"prune_count", options.prune_count},
+                 {"prune_continuations", options.prune_continuations}}},
                {"documents", manifest.documents},
                {"tokens", manifest.tokens},
                {"contexts", manifest.contexts},
@@ -174,6 +170,8 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
     return Damaged("its checksum does not fit its contents");
   }
   Manifest manifest;
+  std::string kind;
+  members.String("kind", kind);
   members.String("tokenizer_fingerprint", manifest.tokenizer_fingerprint);
   members.Unsigned("vocab_size", manifest.vocab_size);
   members.Unsigned("documents", manifest.documents);
@@ -185,6 +183,10 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   if (manifest.vocab_size < 1 || manifest.vocab_size > kMaxVocab) {
     return Damaged(absl::StrCat("\"vocab_size\" must be in 1 to ", kMaxVocab));
   }
+  if (kind != kSnapshotKind && kind != kShardKind) {
+    return Damaged("\"kind\" is neither snapshot nor shard");
+  }
+  manifest.options.shard = kind == kShardKind;
   absl::Status status = ReadOptions(*options, manifest.options);
   if (status.ok()) status = ReadFiles(*files, manifest.files);
   if (!status.ok()) return status;
@@ -192,10 +194,15 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
     if (!count.is_number_unsigned()) return Damaged("\"contexts\" must hold counts");
     manifest.contexts.push_back(count.get<uint64_t>());
   }
-  if (manifest.contexts.size() != manifest.options.orders.size()) {
-    return Damaged("\"contexts\" and \"orders\" differ in length");
+  if (manifest.contexts.size() != static_cast<size_t>(manifest.options.max_order)) {
+    return Damaged("\"contexts\" does not have a count for each order");
   }
   return manifest;
+}
+
+std::string FolderName(const std::string& dir) {
+  // A trailing '/' would leave no name.
+  return (fs::path(dir) / "").lexically_normal().parent_path().filename().string();
 }
 
 absl::StatusOr<std::string> ResolveSnapshot(const std::string& dir) {

@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "services/draft/corpus/context_trie.h"
+#include "services/draft/corpus/count_options.h"
 
 namespace strata::draft {
 
@@ -30,7 +30,8 @@ struct Manifest {
   CountOptions options;
   uint64_t documents = 0;
   uint64_t tokens = 0;
-  // contexts[i] belongs to options.orders[i].
+  // contexts[i] is the number of contexts of i + 1 tokens; in a shard, of those that begin a
+  // window.
   std::vector<uint64_t> contexts;
   std::vector<File> files;
 
@@ -41,15 +42,18 @@ struct Manifest {
 // Ends with a line feed; the same manifest gives the same bytes.
 std::string ManifestToJson(const Manifest& manifest);
 
-// FAILED_PRECONDITION for a foreign format version, which it names; DATA_LOSS for
-// anything that ManifestToJson would not have written.
+// FAILED_PRECONDITION for a foreign format version, which it names; DATA_LOSS for anything that
+// ManifestToJson would not have written.
 absl::StatusOr<Manifest> ParseManifest(std::string_view json);
 
 // Resolves what CorpusTier::Open takes to the snapshot's folder.
 absl::StatusOr<std::string> ResolveSnapshot(const std::string& dir);
 
-// Reads the manifest of a snapshot's folder; the errors are CorpusTier::Open's.
+// Reads the manifest of a snapshot's or shard's folder; the errors are CorpusTier::Open's.
 absl::StatusOr<Manifest> ReadManifest(const std::string& snapshot_dir);
+
+// The last part of a folder's path.
+std::string FolderName(const std::string& dir);
 
 }  // namespace strata::draft
 

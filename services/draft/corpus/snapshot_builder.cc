@@ -8,17 +8,21 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "services/draft/corpus/database.h"
 #include "services/draft/corpus/file_util.h"
-#include "services/draft/corpus/sst_output.h"
+#include "services/draft/corpus/snapshot_format.h"
 
 namespace strata::draft {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Temporary files, in the snapshot's folder until the manifest is written.
-constexpr char kStagingName[] = "staging";
 constexpr size_t kMinMemoryBytes = 64 << 10;
+constexpr int kMaxThreads = 256;
+// Read from a run at a time.
+constexpr size_t kMergeBytesPerRun = 64 << 10;
+// Beyond it the disk would rather seek than read.
+constexpr size_t kMaxFanIn = 256;
 
 absl::Status FromErrorCode(std::error_code error, const std::string& what) {
   return absl::ErrnoToStatus(error.value(), what);
@@ -32,18 +36,51 @@ bool IsPlainName(const std::string& name) {
          });
 }
 
-// Makes the folder, which must be new. Without a name asked for, takes the time, and
-// counts on if another build took the same second.
-absl::StatusOr<std::string> MakeSnapshotDir(const fs::path& root, const std::string& wanted) {
+// With the manifest a snapshot is whole, but its build may have been stopped before its end.
+bool IsWhole(const fs::path& snapshot) {
+  std::error_code error;
+  return fs::exists(snapshot / kManifestName, error);
+}
+
+bool IsLeftover(const fs::path& snapshot, const std::string& job) {
+  std::error_code error;
+  return fs::is_directory(snapshot / Staging::kName, error) &&
+         (!IsWhole(snapshot) || (!job.empty() && Staging::LeftoverJob(snapshot.string()) == job));
+}
+
+// A folder in which an earlier build of the same work was stopped; empty if there is none.
+std::string FindLeftover(const fs::path& root, const std::string& job) {
+  std::vector<std::string> found;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(root, error)) {
+    if (Staging::LeftoverJob(entry.path().string()) == job) {
+      found.push_back(entry.path().filename().string());
+    }
+  }
+  return found.empty() ? "" : *std::max_element(found.begin(), found.end());
+}
+
+// The folder to build in, new or left by an earlier build. Without a name asked for, takes the
+// time, and counts on if another build took the same second.
+absl::StatusOr<std::string> MakeSnapshotDir(const fs::path& root, const BuilderOptions& options) {
+  if (options.name.empty() && !options.job.empty()) {
+    std::string leftover = FindLeftover(root, options.job);
+    if (!leftover.empty()) return leftover;
+  }
   const std::string base =
-      wanted.empty() ? absl::FormatTime("%Y%m%dT%H%M%SZ", absl::Now(), absl::UTCTimeZone())
-                     : wanted;
+      options.name.empty() ? absl::FormatTime("%Y%m%dT%H%M%SZ", absl::Now(), absl::UTCTimeZone())
+                           : options.name;
   for (int attempt = 1;; ++attempt) {
     const std::string name = attempt == 1 ? base : absl::StrCat(base, "-", attempt);
     std::error_code error;
     if (fs::create_directory(root / name, error)) return name;
     if (error) return FromErrorCode(error, absl::StrCat("cannot create ", (root / name).string()));
-    if (!wanted.empty() || attempt == 100) {
+    // Killed before it had made more than the folder, or later.
+    if (!options.name.empty() &&
+        (IsLeftover(root / name, options.job) || fs::is_empty(root / name, error))) {
+      return name;
+    }
+    if (!options.name.empty() || attempt == 100) {
       return absl::AlreadyExistsError(absl::StrCat(
           (root / name).string(), " is there already; choose another name, or remove it first"));
     }
@@ -67,9 +104,10 @@ absl::StatusOr<std::unique_ptr<SnapshotBuilder>> SnapshotBuilder::Create(
   }
   if (options.sst_bytes < 1) return absl::InvalidArgumentError("sst_bytes: must be at least 1");
   if (!options.name.empty() && !IsPlainName(options.name)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "name: \"", options.name,
-        "\" is not a plain folder name (letters, digits, '-', '_', '.'; not '.' first)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("name: \"", options.name,
+                     "\" is not a plain folder name (letters, digits, '-', "
+                     "'_', '.'; not '.' first)"));
   }
   std::error_code error;
   fs::create_directories(root, error);
@@ -78,78 +116,135 @@ absl::StatusOr<std::unique_ptr<SnapshotBuilder>> SnapshotBuilder::Create(
     return absl::InvalidArgumentError(
         absl::StrCat(root, " is itself a snapshot; name the folder that holds the snapshots"));
   }
-  auto name = MakeSnapshotDir(root, options.name);
+  if (options.threads < 1 || options.threads > kMaxThreads) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads: ", options.threads, " is not in 1 to ", kMaxThreads));
+  }
+  auto name = MakeSnapshotDir(root, options);
   if (!name.ok()) return name.status();
   const fs::path path = fs::path(root) / *name;
+  const bool whole = IsWhole(path);
+  auto staging = Staging::Open(path.string(), options.job, options.fresh, whole);
+  if (!staging.ok()) return staging.status();
   Manifest manifest;
   manifest.tokenizer_fingerprint = tokenizer_fingerprint;
   manifest.vocab_size = vocab_size;
   manifest.options = options.count;
-  // From here on the destructor removes the folder if something fails.
   std::unique_ptr<SnapshotBuilder> builder(
-      new SnapshotBuilder(root, *name, path.string(), options, std::move(manifest)));
-  fs::create_directory(path / kStagingName, error);
-  if (error) return FromErrorCode(error, absl::StrCat("cannot create a folder in ", path.string()));
+      new SnapshotBuilder(root, path.string(), options, *std::move(staging), std::move(manifest)));
+  builder->finished_ = whole;
   return builder;
 }
 
-SnapshotBuilder::SnapshotBuilder(std::string root, std::string name, std::string path,
-                                 const BuilderOptions& options, Manifest manifest)
+SnapshotBuilder::SnapshotBuilder(std::string root, std::string path, const BuilderOptions& options,
+                                 std::unique_ptr<Staging> staging, Manifest manifest)
     : root_(std::move(root)),
-      name_(std::move(name)),
       path_(std::move(path)),
+      name_(FolderName(path_)),
       options_(options),
-      manifest_(std::move(manifest)),
-      counter_(options.count, manifest_.vocab_size, options.memory_bytes,
-               (fs::path(path_) / kStagingName).string()) {}
+      staging_(std::move(staging)),
+      manifest_(std::move(manifest)) {}
 
 SnapshotBuilder::~SnapshotBuilder() {
-  if (finished_) return;
+  if (finished_ || keep_) return;
   std::error_code error;
   fs::remove_all(path_, error);
 }
 
-absl::Status SnapshotBuilder::AddDocument(std::span<const TokenId> tokens, bool continues) {
-  absl::Status status = counter_.Add(tokens);
-  if (status.ok() && !continues) ++manifest_.documents;
-  return status;
+std::unique_ptr<WindowSpiller> SnapshotBuilder::NewSpiller(size_t memory_bytes) {
+  return std::make_unique<WindowSpiller>(options_.count.max_order, manifest_.vocab_size,
+                                         memory_bytes, staging_.get());
+}
+
+absl::Status SnapshotBuilder::AddDocument(const std::vector<TokenId>& tokens) {
+  if (own_spiller_ == nullptr) own_spiller_ = NewSpiller(options_.memory_bytes);
+  return own_spiller_->Add({&tokens, 1}, 1, nullptr);
 }
 
 absl::StatusOr<Manifest> SnapshotBuilder::Finish(const std::function<void(double)>& progress,
                                                  const std::function<absl::Status()>& check) {
-  if (counter_.token_count() == 0) {
+  if (own_spiller_ != nullptr) {
+    absl::Status status = own_spiller_->Flush();
+    if (!status.ok()) return status;
+    // The merge needs the memory that the windows had.
+    own_spiller_.reset();
+  }
+  runs_ = static_cast<int>(staging_->runs().size());
+  const size_t fan_in = std::clamp<size_t>(
+      options_.memory_bytes / kMergeBytesPerRun / static_cast<size_t>(options_.threads), 2,
+      kMaxFanIn);
+  absl::Status status = staging_->MergeDown(fan_in, kMergeBytesPerRun);
+  if (!status.ok()) return status;
+  const auto runs = staging_->runs();
+  WindowCounts counts;
+  for (const auto& run : runs) {
+    counted_.documents += run->contents().documents;
+    counted_.tokens += run->contents().tokens;
+    counted_.parts.insert(counted_.parts.end(), run->contents().parts.begin(),
+                          run->contents().parts.end());
+    for (const RunSection& section : run->sections()) counts[section.first] += section.windows;
+  }
+  const WindowSource source = [&](TokenId first, TokenId last) {
+    std::vector<std::unique_ptr<WindowCursor>> cursors;
+    for (const auto& run : runs) {
+      cursors.push_back(RunFile::Read(run, first, last, kMergeBytesPerRun));
+    }
+    return cursors;
+  };
+  return FinishFrom(source, counts, counted_.documents, counted_.tokens, progress, check);
+}
+
+absl::StatusOr<Manifest> SnapshotBuilder::FinishFrom(const WindowSource& source,
+                                                     const WindowCounts& counts, uint64_t documents,
+                                                     uint64_t tokens,
+                                                     const std::function<void(double)>& progress,
+                                                     const std::function<absl::Status()>& check) {
+  if (tokens == 0) {
     return absl::InvalidArgumentError("the input holds no text: nothing to build a snapshot from");
   }
-  manifest_.tokens = counter_.token_count();
+  manifest_.documents = documents;
+  manifest_.tokens = tokens;
+  if (finished_) {
+    auto manifest = ReadManifest(path_);
+    return manifest.ok() ? Publish(*std::move(manifest)) : manifest.status();
+  }
   const fs::path path(path_);
-  const fs::path staging = path / kStagingName;
-  SstOutput output(staging.string(), options_.sst_bytes);
-  absl::Status status = counter_.Finish(
-      [&](std::span<const TokenId> context, const ContextValue& value) {
-        absl::Status checked = check();
-        return checked.ok() ? output.Put(context, value) : checked;
-      },
-      progress);
-  if (status.ok()) status = output.Ingest((path / kDatabaseName).string());
-  if (!status.ok()) return status;
-  for (int order : options_.count.orders) manifest_.contexts.push_back(output.contexts(order));
-  std::error_code error;
-  fs::remove_all(staging, error);
-  if (error) return FromErrorCode(error, absl::StrCat("cannot remove ", staging.string()));
-  status = ListFiles();
+  RowWriterOptions options;
+  options.count = options_.count;
+  options.sst_bytes = options_.sst_bytes;
+  options.part_windows = options_.part_windows;
+  options.threads = options_.threads;
+  options.dir = staging_->path();
+  options.progress = progress;
+  options.check = check;
+  auto rows = WriteRows(source, counts, options);
+  if (!rows.ok()) return rows.status();
+  manifest_.contexts = rows->contexts;
+  absl::Status status = MakeDatabase(std::move(rows->files), (path / kDatabaseName).string());
+  if (status.ok()) status = ListFiles();
   if (status.ok()) {
     status = WriteFileAtomically((path / kManifestName).string(), ManifestToJson(manifest_));
   }
   if (!status.ok()) return status;
-  // A snapshot from here on, whether or not CURRENT can be moved to it.
+  // A snapshot from here on, whether or not the rest can be done.
   finished_ = true;
-  status = SyncPath(root_);
-  if (status.ok()) {
+  progress(1.0);
+  return Publish(manifest_);
+}
+
+absl::StatusOr<Manifest> SnapshotBuilder::Publish(Manifest manifest) {
+  absl::Status status = SyncPath(root_);
+  if (status.ok() && !options_.count.shard) {
     status = WriteFileAtomically((fs::path(root_) / kCurrentName).string(), name_ + "\n");
   }
   if (!status.ok()) return status;
-  progress(1.0);
-  return manifest_;
+  // Last, because until then the same work must find its job here again.
+  std::error_code error;
+  fs::remove_all(fs::path(path_) / Staging::kName, error);
+  if (error) return FromErrorCode(error, absl::StrCat("cannot clean ", path_));
+  status = SyncPath(path_);
+  if (!status.ok()) return status;
+  return manifest;
 }
 
 absl::Status SnapshotBuilder::ListFiles() {

@@ -7,43 +7,41 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "services/draft/corpus/snapshot_format.h"
+#include "services/draft/tiers/evidence.h"
 
 namespace strata::draft {
 
-// Writes contexts to sorted SST files, each order to files of its own, and makes a
-// RocksDB of them. The same contexts give the same bytes. Not thread-safe.
+// Writes the rows of one part of the key space to sorted SST files, each group of keys (the
+// contexts of one order) to files of its own. The same rows give the same bytes. Not thread-safe.
 class SstOutput {
  public:
-  // `staging_dir` exists; files are there until Ingest. A file is closed when it
-  // has more than `sst_bytes`.
-  SstOutput(std::string staging_dir, uint64_t sst_bytes);
+  // Files go to `dir`, which exists; `part` numbers the parts in the order of their keys. A file is
+  // closed when it has more than `sst_bytes`.
+  SstOutput(std::string dir, int part, uint64_t sst_bytes);
 
-  // Contexts of one order must come ascending by their tokens.
-  absl::Status Put(std::span<const TokenId> context, const ContextValue& value);
-  // Moves all files into a new database at `database_dir` and closes it. No Put
-  // after it. FAILED_PRECONDITION if there was no context.
-  absl::Status Ingest(const std::string& database_dir);
+  // `group` is 0 to kMaxContextOrder, ascending as the keys do; keys of a group must ascend.
+  absl::Status Put(int group, std::string_view key, std::string_view value);
+  // Closes the last files. No Put after it.
+  absl::Status Finish();
 
-  uint64_t contexts(int order) const { return contexts_[order]; }
+  // Paths of the files; they sort as the keys of all parts do.
+  const std::vector<std::string>& files() const { return finished_; }
 
  private:
-  absl::Status Close(int order);
+  absl::Status Close(int group);
 
-  const std::string staging_dir_;
+  const std::string dir_;
+  const int part_;
   const uint64_t sst_bytes_;
   const rocksdb::Options options_;
-  std::array<std::unique_ptr<rocksdb::SstFileWriter>, kMaxOrder + 1> writers_;
-  std::array<std::string, kMaxOrder + 1> paths_;
-  std::array<uint64_t, kMaxOrder + 1> contexts_{};
+  std::array<std::unique_ptr<rocksdb::SstFileWriter>, kMaxContextOrder + 1> writers_;
+  std::array<std::string, kMaxContextOrder + 1> paths_;
   std::vector<std::string> finished_;
-  std::string key_;
-  std::string value_;
 };
 
 }  // namespace strata::draft

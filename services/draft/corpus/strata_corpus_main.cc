@@ -1,5 +1,5 @@
-// strata-corpus: builds, shows and checks corpus snapshots. README.md describes the
-// flags. Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.
+// strata-corpus: builds, shows and checks corpus snapshots. README.md describes the flags. Exit
+// status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -14,12 +14,14 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "services/draft/corpus/build.h"
 #include "services/draft/corpus/manifest.h"
+#include "services/draft/corpus/merge.h"
 #include "services/draft/corpus/progress.h"
+#include "services/draft/corpus/snapshot_format.h"
 #include "services/draft/corpus/snapshot_verifier.h"
 
 namespace strata::draft {
@@ -37,22 +39,17 @@ int Fail(const absl::Status& status) {
   return kFailed;
 }
 
-// "1-6", "1,2,4" or a mixture.
-absl::StatusOr<std::vector<int>> ParseOrders(const std::string& text) {
-  std::vector<int> orders;
-  for (absl::string_view part : absl::StrSplit(text, ',')) {
-    const std::vector<std::string> ends = absl::StrSplit(part, '-');
-    int first = 0, last = 0;
-    if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &first) ||
-        !absl::SimpleAtoi(ends.back(), &last) || first < 1 || last > kMaxOrder || first > last) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--orders ", text, ": wanted are numbers from 1 to ", kMaxOrder, ", as in 1-6 or 1,2,4"));
-    }
-    for (int order = first; order <= last; ++order) orders.push_back(order);
+// "6" or "1-6".
+absl::StatusOr<int> ParseOrders(absl::string_view text) {
+  absl::string_view last = text;
+  absl::ConsumePrefix(&last, "1-");
+  int order = 0;
+  if (!absl::SimpleAtoi(last, &order) || order < 1 || order > kMaxContextOrder) {
+    return absl::InvalidArgumentError(absl::StrCat("--orders ", text,
+                                                   ": wanted is the longest context, 1 to ",
+                                                   kMaxContextOrder, ", as in 6 or 1-6"));
   }
-  std::sort(orders.begin(), orders.end());
-  orders.erase(std::unique(orders.begin(), orders.end()), orders.end());
-  return orders;
+  return order;
 }
 
 std::string MiB(uint64_t bytes) {
@@ -67,15 +64,23 @@ void PrintManifest(const std::string& path, const Manifest& manifest) {
               static_cast<long long>(manifest.vocab_size));
   std::printf("documents    %llu\n", static_cast<unsigned long long>(manifest.documents));
   std::printf("tokens       %llu\n", static_cast<unsigned long long>(manifest.tokens));
-  std::printf("options      orders %s; top %d; depth %d; prune-count %llu\n",
-              absl::StrJoin(options.orders, ",").c_str(), options.top, options.depth,
-              static_cast<unsigned long long>(options.prune_count));
+  std::printf("kind         %s\n", options.shard ? "shard" : "snapshot");
+  std::printf("options      orders 1-%d", options.max_order);
+  if (!options.shard) {
+    std::printf("; top %d; prune-count %llu; prune-continuations %llu", options.top,
+                static_cast<unsigned long long>(options.prune_count),
+                static_cast<unsigned long long>(options.prune_continuations));
+  }
+  std::printf("\n");
   std::printf("contexts     %llu\n", static_cast<unsigned long long>(manifest.context_count()));
   for (size_t i = 0; i < manifest.contexts.size(); ++i) {
-    std::printf("  order %-4d %llu\n", options.orders[i],
+    std::printf("  order %-4zu %llu\n", i + 1,
                 static_cast<unsigned long long>(manifest.contexts[i]));
   }
-  std::printf("files        %zu, %s\n", manifest.files.size(), MiB(manifest.file_bytes()).c_str());
+  std::printf("files        %zu, %s, %.1f bytes a token\n", manifest.files.size(),
+              MiB(manifest.file_bytes()).c_str(),
+              static_cast<double>(manifest.file_bytes()) /
+                  static_cast<double>(std::max<uint64_t>(manifest.tokens, 1)));
 }
 
 nlohmann::json ToJson(const std::string& path, const Manifest& manifest) {
@@ -91,10 +96,14 @@ void PrintJson(const nlohmann::json& json) {
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
-int Build(BuildRequest& request, bool json) {
+const std::atomic<bool>* CancelOnSignals() {
   std::signal(SIGINT, [](int) { g_cancel.store(true); });
   std::signal(SIGTERM, [](int) { g_cancel.store(true); });
-  request.cancel = &g_cancel;
+  return &g_cancel;
+}
+
+int Build(BuildRequest& request, bool json) {
+  request.cancel = CancelOnSignals();
   const absl::Time started = absl::Now();
   absl::StatusOr<BuildReport> report;
   {
@@ -110,17 +119,46 @@ int Build(BuildRequest& request, bool json) {
     out["input_files"] = report->files;
     out["skipped_binary_files"] = report->skipped.skipped_binary_files;
     out["skipped_lines"] = report->skipped.skipped_lines;
-    out["spilled_runs"] = report->spilled_runs;
+    out["runs"] = report->runs;
+    out["resumed_runs"] = report->resumed_runs;
     out["seconds"] = seconds;
     PrintJson(out);
     return 0;
   }
   PrintManifest(report->path, report->manifest);
+  if (report->resumed_runs > 0) {
+    std::printf("resumed      %d sorted runs of an earlier build were there\n",
+                report->resumed_runs);
+  }
   std::printf("input        %llu files; left out: %llu binary files, %llu lines\n",
               static_cast<unsigned long long>(report->files),
               static_cast<unsigned long long>(report->skipped.skipped_binary_files),
               static_cast<unsigned long long>(report->skipped.skipped_lines));
   std::printf("time         %.1f s\n", seconds);
+  return 0;
+}
+
+int Merge(MergeRequest& request, bool json) {
+  request.cancel = CancelOnSignals();
+  const absl::Time started = absl::Now();
+  absl::StatusOr<MergeReport> report;
+  {
+    ProgressBar bar;
+    request.progress = [&bar](const char* phase, double share) { bar.Show(phase, share); };
+    report = MergeShards(request);
+    if (!report.ok()) bar.Clear();
+  }
+  if (!report.ok()) return Fail(report.status());
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - started);
+  if (json) {
+    nlohmann::json out = ToJson(report->path, report->manifest);
+    out["shards"] = request.shards.size();
+    out["seconds"] = seconds;
+    PrintJson(out);
+    return 0;
+  }
+  PrintManifest(report->path, report->manifest);
+  std::printf("shards       %zu\ntime         %.1f s\n", request.shards.size(), seconds);
   return 0;
 }
 
@@ -163,40 +201,63 @@ int Verify(const std::string& dir, bool json) {
   return 0;
 }
 
+// What build and merge share.
+void AddOutput(CLI::App& command, std::string& root, BuilderOptions& options, bool& json) {
+  command.add_option("--out", root, "Folder that holds the snapshots and CURRENT")->required();
+  command.add_option("--name", options.name, "Name of the snapshot (default: the time)");
+  command
+      .add_option("--top", options.count.top, "Continuations told of a context, the most frequent")
+      ->capture_default_str();
+  command
+      .add_option("--prune-count", options.count.prune_count,
+                  "Leave out contexts of two and more tokens that are seen less often")
+      ->capture_default_str();
+  command
+      .add_option("--prune-continuations", options.count.prune_continuations,
+                  "Leave out continuations of these contexts that are seen less often")
+      ->capture_default_str();
+  command.add_flag("--shard", options.count.shard,
+                   "Keep every count, to be merged; the options above then have no effect");
+  command.add_option("--threads", options.threads, "Threads")->capture_default_str();
+  command.add_flag("--json", json, "Print the result as JSON");
+}
+
 int Main(int argc, char** argv) {
-  CLI::App app("Builds, shows and checks corpus snapshots for strata-draft.", "strata-corpus");
+  CLI::App app("Builds, joins, shows and checks corpus snapshots for strata-draft.",
+               "strata-corpus");
   app.require_subcommand(1);
   bool json = false;
   std::string dir;
 
   BuildRequest request;
-  request.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 64u));
+  request.builder.threads =
+      static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 64u));
   std::string orders = "1-6";
   size_t memory = 1024;
-  CountOptions& count = request.builder.count;
-  CLI::App* build = app.add_subcommand(
-      "build", "Builds a snapshot from text, .jsonl, either also .gz, .xz, .zst, and folders");
+  CLI::App* build = app.add_subcommand("build",
+                                       "Builds a snapshot from text, .jsonl, either "
+                                       "also .gz, .xz, .zst, and folders");
   build->add_option("--tokenizer", request.tokenizer_dir, "Folder with the model's tokenizer.json")
       ->required();
-  build->add_option("--out", request.root, "Folder that holds the snapshots and CURRENT")
-      ->required();
-  build->add_option("--name", request.builder.name, "Name of the snapshot (default: the time)");
+  AddOutput(*build, request.root, request.builder, json);
   build->add_option("--field", request.read.field, "Member of a .jsonl line that holds its text")
       ->capture_default_str();
   build->add_flag("--skip-invalid-lines", request.read.skip_invalid_lines,
                   "Leave out unfit .jsonl lines instead of failing");
-  build->add_option("--orders", orders, "Lengths of contexts, as 1-6 or 1,2,4")
+  build->add_option("--orders", orders, "Longest context in tokens, as 6 or 1-6")
       ->capture_default_str();
-  build->add_option("--top", count.top, "Continuations of a context")->capture_default_str();
-  build->add_option("--depth", count.depth, "Tokens of a continuation")->capture_default_str();
-  build->add_option("--prune-count", count.prune_count, "Leave out contexts seen less often")
-      ->capture_default_str();
-  build->add_option("--memory", memory, "MiB for sorting; what does not fit goes to disk")
+  build->add_option("--memory", memory, "MiB for counting; what does not fit goes to disk")
       ->check(CLI::Range(size_t{1}, size_t{1} << 30))
       ->capture_default_str();
-  build->add_option("--threads", request.threads, "Threads that tokenize")->capture_default_str();
-  build->add_flag("--json", json, "Print the result as JSON");
+  build->add_flag("--fresh", request.builder.fresh,
+                  "Discard what an interrupted build left instead of going on with it");
   build->add_option("INPUT", request.inputs, "Files and folders")->required();
+
+  MergeRequest merging;
+  merging.builder.threads = request.builder.threads;
+  CLI::App* merge = app.add_subcommand("merge", "Joins shards into a snapshot or a larger shard");
+  AddOutput(*merge, merging.root, merging.builder, json);
+  merge->add_option("SHARD", merging.shards, "Folders that build --shard made")->required();
 
   CLI::App* inspect = app.add_subcommand("inspect", "Shows what a snapshot says about itself");
   inspect->add_flag("--json", json, "As JSON");
@@ -213,9 +274,10 @@ int Main(int argc, char** argv) {
   }
   if (*inspect) return Inspect(dir, json);
   if (*verify) return Verify(dir, json);
+  if (*merge) return Merge(merging, json);
   auto parsed = ParseOrders(orders);
   if (!parsed.ok()) return Fail(parsed.status());
-  count.orders = *std::move(parsed);
+  request.builder.count.max_order = *parsed;
   request.builder.memory_bytes = memory * kMiB;
   return Build(request, json);
 }

@@ -8,53 +8,19 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "services/draft/hierarchy/request_checks.h"
 #include "services/draft/hierarchy/sequence.h"
+#include "services/draft/hierarchy/tree_drafter.h"
 #include "services/draft/tiers/context_tier.h"
 #include "services/draft/tiers/predicted_tier.h"
 
 namespace strata::draft {
 namespace {
-
-// Bounds of draft.proto.
-constexpr size_t kMaxVerifierIdBytes = 128;
-constexpr size_t kMaxModelIdBytes = 256;
-constexpr size_t kMaxFingerprintBytes = 256;
-constexpr size_t kMaxTenantBytes = 128;
-
-absl::Status CheckLength(const char* what, const std::string& value, size_t min, size_t max) {
-  if (value.size() >= min && value.size() <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(what, " has ", value.size(), " bytes, must have ", min, " to ", max));
-}
-
-absl::Status CheckVocabulary(int64_t vocab_size) {
-  if (vocab_size >= 1 && vocab_size <= INT32_MAX) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("vocab_size is ", vocab_size, ", must be 1 to ", INT32_MAX));
-}
-
-absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int64_t vocab_size) {
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;
-    // Ids travel unsigned: shown as they were sent.
-    return absl::InvalidArgumentError(absl::StrCat(what, "[", i, "] is ",
-                                                   static_cast<uint32_t>(tokens[i]),
-                                                   ", must be below vocab_size ", vocab_size));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckPolicy(Policy policy) {
-  if (policy == Policy::kDefault || policy == Policy::kLocality || policy == Policy::kCalibrated) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("policy ", static_cast<int>(policy), " is unknown to this service"));
-}
 
 absl::Status CheckLimits(const DrafterLimits& limits) {
   if (limits.max_sessions >= 1 && limits.max_batch >= 1 && limits.max_sequences >= 1 &&
@@ -63,6 +29,16 @@ absl::Status CheckLimits(const DrafterLimits& limits) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError("every limit of the drafter must be at least 1");
+}
+
+absl::Status CheckPolicyOptions(const PolicyOptions& options) {
+  if (options.policy != Policy::kLocality && options.policy != Policy::kCalibrated) {
+    return absl::InvalidArgumentError("the default policy must be locality or calibrated");
+  }
+  if (options.max_calibrations < 1) {
+    return absl::InvalidArgumentError("at least one calibration must be held");
+  }
+  return absl::OkStatus();
 }
 
 // A place for one live sequence. It is retired once: closed, replaced or evicted.
@@ -95,10 +71,21 @@ void Fail(SequenceAnswer& answer, SequenceStatus status, std::string message) {
   answer.message = std::move(message);
 }
 
-// Lock order: none is held while another is taken, except a tier's own inside a slot's.
+// A sequence whose update was applied, and whose tree is to be drafted. All but the slot is
+// borrowed from the call.
+struct Pending {
+  std::shared_ptr<Slot> slot;
+  const SequenceUpdate* update = nullptr;
+  SequenceAnswer* answer = nullptr;
+};
+
+// Lock order: slots of one batch by address, then a tier's or calibration's own; no other lock is
+// held while another is taken.
 class HierarchyDrafter final : public Drafter {
  public:
-  explicit HierarchyDrafter(DrafterOptions options) : options_(std::move(options)) {}
+  explicit HierarchyDrafter(DrafterOptions options)
+      : options_(std::move(options)),
+        trees_(options_.policy, options_.corpus, options_.model_store) {}
 
   absl::Status OpenSession(const std::string& verifier_id, const std::string& model_id,
                            const std::string& tokenizer_fingerprint, int64_t vocab_size,
@@ -114,13 +101,12 @@ class HierarchyDrafter final : public Drafter {
   DrafterStats Stats() const override;
 
  private:
-  absl::Status CheckModel(const std::string& model_id, const std::string& tokenizer_fingerprint,
-                          int64_t vocab_size) const;
-  absl::Status CheckUpdate(const SequenceUpdate& update, int64_t vocab_size) const;
+  absl::Status CheckFingerprint(const std::string& tokenizer_fingerprint) const;
 
-  // Applies one update and drafts; the answer's id, epoch and position are set already.
-  void Answer(Session& session, const SequenceUpdate& update, absl::Time deadline,
-              SequenceAnswer& answer);
+  // Applies one update; the answer's id, epoch and position are set already. The slot to draft for,
+  // or null if the answer is complete.
+  std::shared_ptr<Slot> Apply(Session& session, const SequenceUpdate& update,
+                              SequenceAnswer& answer);
   // The update's slot, made anew for position 0. Null if the answer is complete.
   std::shared_ptr<Slot> StartSequence(Session& session, const SequenceUpdate& update,
                                       SequenceAnswer& answer);
@@ -128,11 +114,11 @@ class HierarchyDrafter final : public Drafter {
                                          SequenceAnswer& answer);
   bool ApplyFeedback(const SequenceUpdate& update, const Sequence& sequence,
                      SequenceAnswer& answer);
+  // Drafts for all of `pending`, which are different slots, and empties it.
+  void DraftPending(int64_t vocab_size, absl::Time deadline, std::vector<Pending>& pending);
   // Needs the slot's lock for `sequence`.
-  void DraftFor(const Session& session, const SequenceUpdate& update, const Sequence& sequence,
-                DraftTree& tree) const;
-  void DraftFrom(const PredictedTier* predicted, const ContextTier& context, const ModelKey& key,
-                 const DraftLimits& limits, DraftTree& tree) const;
+  TreeRequest RequestFor(const SequenceUpdate& update, const Sequence& sequence,
+                         int64_t vocab_size) const;
 
   // Takes the slot out of the session if it is still there, and retires it.
   void Remove(Session& session, uint64_t sequence_id, const std::shared_ptr<Slot>& slot,
@@ -148,6 +134,7 @@ class HierarchyDrafter final : public Drafter {
   std::vector<std::shared_ptr<Session>> Sessions() const;
 
   const DrafterOptions options_;
+  const TreeDrafter trees_;
 
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<uint64_t, std::shared_ptr<Session>> sessions_ ABSL_GUARDED_BY(mutex_);
@@ -161,32 +148,24 @@ class HierarchyDrafter final : public Drafter {
   std::array<std::atomic<uint64_t>, kTierKinds> accepted_nodes_{};
 };
 
-absl::Status HierarchyDrafter::CheckModel(const std::string& model_id,
-                                          const std::string& tokenizer_fingerprint,
-                                          int64_t vocab_size) const {
-  absl::Status status = CheckLength("model_id", model_id, 1, kMaxModelIdBytes);
-  status.Update(
-      CheckLength("tokenizer_fingerprint", tokenizer_fingerprint, 1, kMaxFingerprintBytes));
-  status.Update(CheckVocabulary(vocab_size));
-  if (!status.ok()) return status;
-  if (!options_.tokenizer_fingerprint.empty() &&
-      tokenizer_fingerprint != options_.tokenizer_fingerprint) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("tokenizer fingerprint ", tokenizer_fingerprint,
-                     " is not that of this "
-                     "service's ",
-                     options_.corpus == nullptr ? "configuration" : "corpus", ", ",
-                     options_.tokenizer_fingerprint));
+absl::Status HierarchyDrafter::CheckFingerprint(const std::string& tokenizer_fingerprint) const {
+  if (options_.tokenizer_fingerprint.empty() ||
+      tokenizer_fingerprint == options_.tokenizer_fingerprint) {
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "tokenizer fingerprint ", tokenizer_fingerprint, " is not that of this service's ",
+      options_.corpus == nullptr ? "configuration" : "corpus", ", ",
+      options_.tokenizer_fingerprint));
 }
 
 absl::Status HierarchyDrafter::OpenSession(const std::string& verifier_id,
                                            const std::string& model_id,
                                            const std::string& tokenizer_fingerprint,
                                            int64_t vocab_size, uint64_t* session) {
-  absl::Status status = CheckLength("verifier_id", verifier_id, 1, kMaxVerifierIdBytes);
+  absl::Status status = CheckVerifierId(verifier_id);
   status.Update(CheckModel(model_id, tokenizer_fingerprint, vocab_size));
+  status.Update(CheckFingerprint(tokenizer_fingerprint));
   if (!status.ok()) return status;
   auto opened = std::make_shared<Session>(model_id, tokenizer_fingerprint, vocab_size);
   absl::MutexLock lock(&mutex_);
@@ -216,6 +195,7 @@ void HierarchyDrafter::CloseSession(uint64_t session) {
     slots.swap(closed->slots);
   }
   for (const auto& [id, slot] : slots) Retire(*slot, /*teach_rest=*/true);
+  trees_.SaveCalibrations();
 }
 
 void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> updates,
@@ -228,6 +208,8 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
     const auto it = sessions_.find(session);
     if (it != sessions_.end()) open = it->second;
   }
+  std::vector<Pending> pending;
+  absl::flat_hash_set<uint64_t> ids;
   for (size_t i = 0; i < updates.size(); ++i) {
     SequenceAnswer& answer = answers[i];
     answer.sequence_id = updates[i].sequence_id;
@@ -240,61 +222,79 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
            absl::StrCat("the batch has ", updates.size(), " sequences, at most ",
                         options_.limits.max_batch, " are allowed"));
     } else {
-      Answer(*open, updates[i], deadline, answer);
+      // A sequence that comes twice is drafted for in between.
+      if (updates.size() > 1 && !ids.insert(updates[i].sequence_id).second) {
+        DraftPending(open->vocab_size, deadline, pending);
+        ids = {updates[i].sequence_id};
+      }
+      if (auto slot = Apply(*open, updates[i], answer); slot != nullptr) {
+        pending.push_back({std::move(slot), &updates[i], &answer});
+      }
     }
   }
+  if (!pending.empty()) DraftPending(open->vocab_size, deadline, pending);
 }
 
-absl::Status HierarchyDrafter::CheckUpdate(const SequenceUpdate& update, int64_t vocab_size) const {
-  absl::Status status = CheckPolicy(update.policy);
-  status.Update(CheckTokens("tokens", update.tokens, vocab_size));
-  if (!status.ok()) return status;
-  if (update.position > 0) {
-    if (update.predicted_tokens.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("predicted_tokens come with position 0 only, not with ", update.position));
-  }
-  if (update.tokens.empty() && !update.close) {
-    return absl::InvalidArgumentError("a sequence must start with at least one token");
-  }
-  if (update.prompt_length > update.tokens.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("prompt_length is ", update.prompt_length,
-                                                   ", more than the ", update.tokens.size(),
-                                                   " tokens sent"));
-  }
-  if (update.predicted_tokens.size() > options_.limits.max_predicted_tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("there are ", update.predicted_tokens.size(), " predicted_tokens, at most ",
-                     options_.limits.max_predicted_tokens, " are allowed"));
-  }
-  status.Update(CheckTokens("predicted_tokens", update.predicted_tokens, vocab_size));
-  status.Update(CheckLength("tenant", update.tenant, 0, kMaxTenantBytes));
-  return status;
-}
-
-void HierarchyDrafter::Answer(Session& session, const SequenceUpdate& update, absl::Time deadline,
-                              SequenceAnswer& answer) {
-  if (absl::Status status = CheckUpdate(update, session.vocab_size); !status.ok()) {
-    return Fail(answer, SequenceStatus::kInvalid, std::string(status.message()));
+std::shared_ptr<Slot> HierarchyDrafter::Apply(Session& session, const SequenceUpdate& update,
+                                              SequenceAnswer& answer) {
+  if (absl::Status status =
+          CheckUpdate(update, session.vocab_size, options_.limits.max_predicted_tokens);
+      !status.ok()) {
+    Fail(answer, SequenceStatus::kInvalid, std::string(status.message()));
+    return nullptr;
   }
   const uint64_t length = uint64_t{update.position} + update.tokens.size();
   if (length > options_.limits.max_sequence_tokens) {
-    return Fail(answer, SequenceStatus::kExhausted,
-                absl::StrCat("the sequence would have ", length, " tokens, at most ",
-                             options_.limits.max_sequence_tokens, " are allowed"));
+    Fail(answer, SequenceStatus::kExhausted,
+         absl::StrCat("the sequence would have ", length, " tokens, at most ",
+                      options_.limits.max_sequence_tokens, " are allowed"));
+    return nullptr;
   }
-  const std::shared_ptr<Slot> slot = update.position == 0
-                                         ? StartSequence(session, update, answer)
-                                         : ContinueSequence(session, update, answer);
-  if (slot == nullptr) return;
-  if (update.close) return Remove(session, update.sequence_id, slot, /*teach_rest=*/true);
-  absl::MutexLock lock(&slot->mutex);
-  // Evicted since: what was applied is lost, and the next message finds out.
-  if (slot->sequence == nullptr) return;
-  if (update.node_budget > 0 && absl::Now() < deadline) {
-    DraftFor(session, update, *slot->sequence, answer.tree);
+  std::shared_ptr<Slot> slot = update.position == 0 ? StartSequence(session, update, answer)
+                                                    : ContinueSequence(session, update, answer);
+  if (slot != nullptr && update.close) {
+    Remove(session, update.sequence_id, slot, /*teach_rest=*/true);
+    return nullptr;
   }
-  slot->sequence->set_last_tree(answer.tree);
+  return slot;
+}
+
+// The analysis cannot follow a set of locks.
+void HierarchyDrafter::DraftPending(int64_t vocab_size, absl::Time deadline,
+                                    std::vector<Pending>& pending) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  // All batches lock in this order, whatever sequences a client puts into them.
+  std::sort(pending.begin(), pending.end(),
+            [](const Pending& a, const Pending& b) { return a.slot.get() < b.slot.get(); });
+  for (const Pending& one : pending) one.slot->mutex.Lock();
+  std::vector<TreeRequest> requests;
+  requests.reserve(pending.size());
+  for (const Pending& one : pending) {
+    // Null if evicted since: what was applied is lost, and the next message finds out.
+    const Sequence* sequence = one.slot->sequence.get();
+    if (sequence == nullptr || one.update->node_budget == 0) continue;
+    requests.push_back(RequestFor(*one.update, *sequence, vocab_size));
+    requests.back().tree = &one.answer->tree;
+  }
+  trees_.Draft(requests, deadline);
+  for (const Pending& one : pending) {
+    if (one.slot->sequence != nullptr) one.slot->sequence->set_last_tree(one.answer->tree);
+    one.slot->mutex.Unlock();
+  }
+  pending.clear();
+}
+
+TreeRequest HierarchyDrafter::RequestFor(const SequenceUpdate& update, const Sequence& sequence,
+                                         int64_t vocab_size) const {
+  TreeRequest request;
+  request.predicted = sequence.predicted();
+  if (options_.use_context) request.context_tier = &sequence.context();
+  request.key = &sequence.model_key();
+  request.context = sequence.tokens();
+  request.policy = update.policy;
+  request.limits.node_budget = std::min(update.node_budget, options_.limits.max_nodes);
+  request.limits.max_depth = update.max_depth;
+  request.limits.vocab_size = vocab_size;
+  return request;
 }
 
 std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
@@ -322,7 +322,8 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
     slot->reserved_tokens = tokens;
     slot->sequence = std::make_unique<Sequence>(
         update.epoch, ModelKey{session.model_id, session.tokenizer_fingerprint, update.tenant},
-        update.prompt_length, update.predicted_tokens, options_.model_store.get());
+        update.tokens.first(update.prompt_length), update.predicted_tokens,
+        options_.model_store.get());
     slot->sequence->Append(update.tokens);
   }
   bool added = false;
@@ -361,6 +362,13 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
         sequence->tokens().size() == update.position) {
       if (ApplyFeedback(update, *sequence, answer)) {
         slot->reserved_tokens += update.tokens.size();
+        // A verifier that wants no drafts need not wait for this either.
+        if (update.has_feedback || update.node_budget > 0) {
+          trees_.Learn(RequestFor(update, *sequence, session.vocab_size), update.tokens);
+        }
+        if (options_.model_store != nullptr && !update.rankings.empty()) {
+          options_.model_store->LearnRankings(sequence->model_key(), update.rankings);
+        }
         sequence->Append(update.tokens);
         return slot;
       }
@@ -388,26 +396,6 @@ bool HierarchyDrafter::ApplyFeedback(const SequenceUpdate& update, const Sequenc
   return true;
 }
 
-void HierarchyDrafter::DraftFor(const Session& session, const SequenceUpdate& update,
-                                const Sequence& sequence, DraftTree& tree) const {
-  DraftLimits limits;
-  limits.node_budget = std::min(update.node_budget, options_.limits.max_nodes);
-  limits.max_depth = update.max_depth;
-  limits.vocab_size = session.vocab_size;
-  DraftFrom(sequence.predicted(), sequence.context(), sequence.model_key(), limits, tree);
-}
-
-void HierarchyDrafter::DraftFrom(const PredictedTier* predicted, const ContextTier& context,
-                                 const ModelKey& key, const DraftLimits& limits,
-                                 DraftTree& tree) const {
-  const std::shared_ptr<const Tier> model =
-      options_.model_store == nullptr ? nullptr : options_.model_store->Find(key);
-  // Falling locality.
-  const std::array<const Tier*, 4> tiers = {predicted, &context, model.get(),
-                                            options_.corpus.get()};
-  DraftByLocality(options_.locality, tiers, context.tokens(), limits, tree);
-}
-
 absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
                                          const std::string& tokenizer_fingerprint,
                                          int64_t vocab_size, const std::string& tenant,
@@ -416,8 +404,9 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
                                          uint32_t max_depth, Policy policy, DraftTree& tree) {
   tree.Clear();
   absl::Status status = CheckModel(model_id, tokenizer_fingerprint, vocab_size);
+  status.Update(CheckFingerprint(tokenizer_fingerprint));
   status.Update(CheckPolicy(policy));
-  status.Update(CheckLength("tenant", tenant, 0, kMaxTenantBytes));
+  status.Update(CheckTenant(tenant));
   if (!status.ok()) return status;
   if (context.empty()) return absl::InvalidArgumentError("there are no tokens to draft after");
   if (context.size() > options_.limits.max_sequence_tokens ||
@@ -434,12 +423,19 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   ContextTier context_tier;
   context_tier.Append(context);
   // Where the output begins is not known here, so the predicted text is matched, never started.
-  const PredictedTier predicted_tier(/*prompt_length=*/SIZE_MAX, predicted);
-  DraftLimits limits;
-  limits.node_budget = std::min(node_budget, options_.limits.max_nodes);
-  limits.max_depth = max_depth;
-  limits.vocab_size = vocab_size;
-  DraftFrom(&predicted_tier, context_tier, {model_id, tokenizer_fingerprint, tenant}, limits, tree);
+  const PredictedTier predicted_tier(/*prompt=*/{}, predicted);
+  const ModelKey key = {model_id, tokenizer_fingerprint, tenant};
+  TreeRequest request;
+  request.predicted = &predicted_tier;
+  if (options_.use_context) request.context_tier = &context_tier;
+  request.key = &key;
+  request.context = context;
+  request.policy = policy;
+  request.limits.node_budget = std::min(node_budget, options_.limits.max_nodes);
+  request.limits.max_depth = max_depth;
+  request.limits.vocab_size = vocab_size;
+  request.tree = &tree;
+  trees_.Draft({&request, 1}, absl::InfiniteFuture());
   return absl::OkStatus();
 }
 
@@ -537,16 +533,13 @@ DrafterStats HierarchyDrafter::Stats() const {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Drafter>> NewDrafter(DrafterOptions options) {
-  absl::Status status = ValidateLocalityOptions(options.locality);
+  absl::Status status = ValidateLocalityOptions(options.policy.locality);
+  status.Update(ValidateCalibratedOptions(options.policy.calibrated));
+  status.Update(CheckPolicyOptions(options.policy));
   status.Update(CheckLimits(options.limits));
   if (!status.ok()) return status;
   if (options.corpus != nullptr && options.tokenizer_fingerprint.empty()) {
     return absl::InvalidArgumentError("a corpus needs the fingerprint of its tokenizer");
-  }
-  if (options.limits.max_sequence_tokens > NgramIndex::kMaxTokens ||
-      options.limits.max_predicted_tokens > NgramIndex::kMaxTokens) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "sequences of more than ", NgramIndex::kMaxTokens, " tokens are not possible"));
   }
   return std::make_unique<HierarchyDrafter>(std::move(options));
 }

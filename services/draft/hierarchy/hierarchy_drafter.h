@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "services/draft/hierarchy/drafter.h"
-#include "services/draft/hierarchy/locality_policy.h"
+#include "services/draft/hierarchy/tree_drafter.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/draft/tiers/tier.h"
 
@@ -20,7 +20,7 @@ struct DrafterLimits {
   size_t max_sessions = 1024;
   size_t max_batch = 1024;
   // Live sequences of all sessions, and the tokens they hold together (predicted ones included).
-  // A token takes up to about 200 bytes.
+  // A token takes up to about 300 bytes.
   size_t max_sequences = 4096;
   size_t max_live_tokens = size_t{8} << 20;
   // Tokens of one sequence; of one predicted text.
@@ -43,7 +43,9 @@ struct DrafterOptions {
   std::string tokenizer_fingerprint;
   // Null: no model tier. Shared, because whoever made it saves it.
   std::shared_ptr<ModelStore> model_store;
-  LocalityOptions locality;
+  PolicyOptions policy;
+  // Off: nothing is drafted from the sequence itself (for measurements).
+  bool use_context = true;
   DrafterLimits limits;
 };
 

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/draft_tree.h"
+#include "services/draft/hierarchy/draft_limits.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
@@ -22,15 +23,6 @@ inline constexpr int kMaxChainLength = 32;
 
 // INVALID_ARGUMENT names the option that is out of range.
 absl::Status ValidateLocalityOptions(const LocalityOptions& options);
-
-// What one draft may be at most.
-struct DraftLimits {
-  uint32_t node_budget = 0;
-  // 0: the policy's own.
-  uint32_t max_depth = 0;
-  // Tokens outside [0, vocab_size) are never drafted; a chain ends before one.
-  int64_t vocab_size = 0;
-};
 
 // Drafts by temporal locality alone: takes chains from `tiers`, which are in falling locality, the
 // next tier only if those before gave fewer than max_chains. A chain that adds no node to the tree

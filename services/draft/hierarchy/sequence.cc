@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "services/draft/tiers/ngram_index.h"
+#include "services/draft/tiers/evidence.h"
 
 namespace strata::draft {
 namespace {
@@ -12,20 +12,19 @@ namespace {
 // kLeadTokens and kTailTokens besides.
 constexpr size_t kSegmentKeys = 64;
 // Tokens before the first key, so that it has n-grams of every order.
-constexpr size_t kLeadTokens = NgramIndex::kMaxOrder - 1;
-// Tokens after the last key: its continuation. As long as the default chain or a little longer.
-constexpr size_t kTailTokens = 8;
+constexpr size_t kLeadTokens = kMaxContextOrder - 1;
+// Tokens after the last key: its continuation.
+constexpr size_t kTailTokens = 1;
 
 }  // namespace
 
-Sequence::Sequence(uint32_t epoch, ModelKey key, size_t prompt_length,
+Sequence::Sequence(uint32_t epoch, ModelKey key, std::span<const TokenId> prompt,
                    std::span<const TokenId> predicted, ModelStore* store)
     : epoch_(epoch),
       key_(std::move(key)),
       store_(store),
-      predicted_(predicted.empty() ? nullptr
-                                   : std::make_unique<PredictedTier>(prompt_length, predicted)),
-      taught_(prompt_length == 0 ? 0 : prompt_length - 1) {}
+      predicted_(predicted.empty() ? nullptr : std::make_unique<PredictedTier>(prompt, predicted)),
+      taught_(prompt.empty() ? 0 : prompt.size() - 1) {}
 
 void Sequence::Append(std::span<const TokenId> tokens) {
   context_.Append(tokens);

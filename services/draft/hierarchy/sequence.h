@@ -20,9 +20,10 @@ namespace strata::draft {
 // taught. Thread-compatible.
 class Sequence {
  public:
-  // `store` may be null (nothing is taught) and must outlive the sequence otherwise.
-  Sequence(uint32_t epoch, ModelKey key, size_t prompt_length, std::span<const TokenId> predicted,
-           ModelStore* store);
+  // `prompt` and `predicted` are borrowed for the call; the prompt is yet to be appended. `store`
+  // may be null (nothing is taught) and must outlive the sequence otherwise.
+  Sequence(uint32_t epoch, ModelKey key, std::span<const TokenId> prompt,
+           std::span<const TokenId> predicted, ModelStore* store);
 
   uint32_t epoch() const { return epoch_; }
   const ModelKey& model_key() const { return key_; }

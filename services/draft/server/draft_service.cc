@@ -99,6 +99,7 @@ grpc::Status DraftService::ServeStream(
   v1::DraftResponse response;
   std::vector<SequenceUpdate> updates;
   std::vector<SequenceAnswer> answers;
+  std::vector<RowRanking> rankings;
   while (stream->Read(&bytes)) {
     const absl::Time received = absl::Now();
     if (!grpc::SerializationTraits<v1::DraftRequest>::Deserialize(&bytes, &request).ok()) {
@@ -112,8 +113,16 @@ grpc::Status DraftService::ServeStream(
     if (!status.ok()) return rpc::ToGrpcStatus(status);
 
     updates.clear();
+    rankings.clear();
+    std::vector<size_t> ranking_ends;
     for (const v1::SequenceRequest& sequence : request.sequences()) {
       updates.push_back(UpdateOf(sequence));
+      RankingsOf(sequence, rankings);
+      ranking_ends.push_back(rankings.size());
+    }
+    for (size_t i = 0; i < updates.size(); ++i) {
+      const size_t begin = i == 0 ? 0 : ranking_ends[i - 1];
+      updates[i].rankings = std::span(rankings).subspan(begin, ranking_ends[i] - begin);
     }
     drafter_->Draft(session.id(), updates, DeadlineOf(request, received), answers);
 

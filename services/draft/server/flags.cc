@@ -1,6 +1,8 @@
 #include "services/draft/server/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <map>
+#include <string>
 
 namespace strata::draft {
 namespace {
@@ -17,8 +19,12 @@ void AddTiers(CLI::App& app, Flags& flags) {
   app.add_option("--corpus", flags.corpus,
                  "Corpus snapshot (strata-corpus build), or a folder whose CURRENT names one");
   app.add_option("--block-cache-mb", flags.block_cache_mb,
-                 "Memory for blocks read from the corpus, in MiB")
+                 "Memory for what is read from the corpus, in MiB")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--corpus-poll", flags.corpus_poll_s,
+                 "Seconds between looks at CURRENT for a new corpus snapshot; 0: never")
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   app.add_option(
       "--tokenizer-fingerprint", flags.tokenizer_fingerprint,
@@ -41,10 +47,21 @@ void AddTiers(CLI::App& app, Flags& flags) {
 }
 
 void AddDrafting(CLI::App& app, Flags& flags) {
-  app.add_option("--chains", flags.locality.max_chains, "Chains in a draft tree")
+  app.add_option("--policy", flags.policy.policy,
+                 "How trees are drafted where the verifier does not say: calibrated or locality")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, Policy>{
+          {"calibrated", Policy::kCalibrated}, {"locality", Policy::kLocality}}))
+      ->default_str("calibrated");
+  app.add_option("--min-path-probability", flags.policy.calibrated.min_path_probability,
+                 "Policy calibrated: nodes whose path is less likely to be right are left out")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  app.add_option("--chains", flags.policy.locality.max_chains,
+                 "Policy locality: chains in a draft tree")
       ->check(CLI::Range(1, kMaxChains))
       ->capture_default_str();
-  app.add_option("--chain-length", flags.locality.chain_length, "Tokens in a chain")
+  app.add_option("--chain-length", flags.policy.locality.chain_length,
+                 "Policy locality: tokens in a chain")
       ->check(CLI::Range(1, kMaxChainLength))
       ->capture_default_str();
   app.add_option("--max-sequences", flags.limits.max_sequences, "Most live sequences")
@@ -55,7 +72,7 @@ void AddDrafting(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
   app.add_option("--max-live-tokens", flags.limits.max_live_tokens,
-                 "Most tokens of all live sequences; one takes up to 200 bytes")
+                 "Most tokens of all live sequences; one takes up to 300 bytes")
       ->check(CLI::Range(1, 1 << 30))
       ->capture_default_str();
 }

@@ -17,10 +17,11 @@ struct Flags {
   rpc::ServingFlags serving;
   std::string corpus;
   size_t block_cache_mb = 256;
+  double corpus_poll_s = 5;
   std::string tokenizer_fingerprint;
   ModelStoreOptions model_store;
   double save_interval_s = 300;
-  LocalityOptions locality;
+  PolicyOptions policy;
   DrafterLimits limits;
 };
 

@@ -13,12 +13,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
-#include "services/draft/corpus/corpus_tier.h"
+#include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/server/draft_service.h"
 #include "services/draft/server/flags.h"
@@ -34,19 +33,18 @@ absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options) {
     spdlog::warn("there is no corpus (--corpus): drafting from contexts and model output alone");
     return absl::OkStatus();
   }
-  auto corpus = CorpusTier::Open(flags.corpus, flags.block_cache_mb << 20);
+  CorpusHolderOptions corpus_options;
+  corpus_options.dir = flags.corpus;
+  corpus_options.cache_bytes = flags.block_cache_mb << 20;
+  corpus_options.poll_interval = absl::Seconds(flags.corpus_poll_s);
+  corpus_options.tokenizer_fingerprint = flags.tokenizer_fingerprint;
+  auto corpus = CorpusHolder::Open(std::move(corpus_options));
   if (!corpus.ok()) return corpus.status();
-  const std::string& fingerprint = (*corpus)->tokenizer_fingerprint();
-  if (!flags.tokenizer_fingerprint.empty() && flags.tokenizer_fingerprint != fingerprint) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--tokenizer-fingerprint is ", flags.tokenizer_fingerprint,
-                     ", but the corpus was made with ", fingerprint));
-  }
-  options.tokenizer_fingerprint = fingerprint;
+  options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
   options.corpus_snapshot = (*corpus)->snapshot_name();
   options.corpus_tokens = (*corpus)->token_count();
   spdlog::info("corpus snapshot {}: {} tokens, tokenizer {}", options.corpus_snapshot,
-               options.corpus_tokens, fingerprint);
+               options.corpus_tokens, options.tokenizer_fingerprint);
   options.corpus = *std::move(corpus);
   return absl::OkStatus();
 }
@@ -61,7 +59,7 @@ void LogFeedback(const DrafterStats& stats) {
 
 absl::Status Serve(const Flags& flags) {
   DrafterOptions options;
-  options.locality = flags.locality;
+  options.policy = flags.policy;
   options.limits = flags.limits;
   if (absl::Status status = OpenCorpus(flags, options); !status.ok()) return status;
 

@@ -1,5 +1,6 @@
 #include "services/draft/server/wire.h"
 
+#include <algorithm>
 #include <cstddef>
 
 namespace strata::draft {
@@ -60,6 +61,23 @@ SequenceUpdate UpdateOf(const v1::SequenceRequest& request) {
   update.tenant = request.tenant();
   update.policy = PolicyOf(request.policy());
   return update;
+}
+
+void RankingsOf(const v1::SequenceRequest& request, std::vector<RowRanking>& out) {
+  for (const v1::RowRanking& ranking : request.rankings()) {
+    RowRanking& row = out.emplace_back();
+    if (ranking.has_previous_token()) {
+      row.previous_token = static_cast<TokenId>(ranking.previous_token());
+      // -1 stands for none; an id that reads so is to be refused like other negative ones.
+      if (row.previous_token == -1) row.previous_token = -2;
+    }
+    row.token = static_cast<TokenId>(ranking.token());
+    const int size = ranking.next_tokens_size();
+    row.size = static_cast<uint8_t>(std::min(size, RowRanking::kMaxTokens + 1));
+    for (int i = 0; i < std::min(size, RowRanking::kMaxTokens); ++i) {
+      row.next_tokens[i] = static_cast<TokenId>(ranking.next_tokens(i));
+    }
+  }
 }
 
 void ToProto(const DraftTree& tree, v1::DraftTree& proto) {

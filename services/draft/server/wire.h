@@ -4,6 +4,7 @@
 #include <google/protobuf/repeated_field.h>
 
 #include <span>
+#include <vector>
 
 #include "common/base/draft_tree.h"
 #include "services/draft/hierarchy/drafter.h"
@@ -16,8 +17,10 @@ namespace strata::draft {
 
 // A view of the field; valid as long as the message is.
 std::span<const TokenId> TokensOf(const google::protobuf::RepeatedField<uint32_t>& field);
-// The spans are views of `request`.
+// The spans are views of `request`, but update.rankings, which the caller points at RankingsOf.
 SequenceUpdate UpdateOf(const v1::SequenceRequest& request);
+// Appends the request's rankings. A list that is too long is cut one past what is allowed.
+void RankingsOf(const v1::SequenceRequest& request, std::vector<RowRanking>& out);
 Policy PolicyOf(v1::Policy policy);
 void ToProto(const DraftTree& tree, v1::DraftTree& proto);
 void ToProto(const SequenceAnswer& answer, v1::SequenceAnswer& proto);

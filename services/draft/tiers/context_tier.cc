@@ -1,17 +1,16 @@
 #include "services/draft/tiers/context_tier.h"
 
-#include "services/draft/tiers/chain_collector.h"
+#include <algorithm>
 
 namespace strata::draft {
 
 void ContextTier::Append(std::span<const TokenId> tokens) {
-  for (const TokenId token : tokens) index_.Append(token);
-}
-
-void ContextTier::Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
-                         std::vector<Chain>& out) const {
-  const NgramIndex* index = &index_;
-  LookupIndexes({&index, 1}, context, max_chains, chain_length, out);
+  const size_t before = tokens_.size();
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  // The first token of all follows nothing.
+  counts_.Teach(tokens_, std::max<size_t>(before, 1));
+  // Nobody else reads it.
+  counts_.TakeRetired();
 }
 
 }  // namespace strata::draft

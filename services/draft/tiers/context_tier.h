@@ -5,31 +5,37 @@
 #include <span>
 #include <vector>
 
-#include "services/draft/tiers/ngram_index.h"
+#include "services/draft/tiers/ngram_counts.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
 
 // The tier of highest locality that needs no help from the client: the sequence's own prompt and
 // output (Hierarchy Drafting, arXiv 2502.05609, section 3.1, "context-dependent database"). The
-// paper keys it by the last token and keeps the 7 most recent continuations of 4; here longer
-// suffixes, up to NgramIndex::kMaxOrder, come first. Holds the sequence itself too.
+// paper keys it by the last token; here longer suffixes come first. Holds the sequence itself too.
 //
-// Thread-compatible. Memory grows with the sequence; whoever appends bounds its length.
+// Thread-compatible. Memory grows with the sequence, at most about 230 bytes a token; whoever
+// appends bounds its length.
 class ContextTier final : public Tier {
  public:
+  // Tokens >= 0. Amortised O(1) a token.
   void Append(std::span<const TokenId> tokens);
 
   // The sequence so far; valid until the next Append.
-  std::span<const TokenId> tokens() const { return index_.text(); }
-  size_t bytes() const { return index_.bytes(); }
+  std::span<const TokenId> tokens() const { return tokens_; }
+  size_t bytes() const {
+    return sizeof(*this) + counts_.bytes() + tokens_.capacity() * sizeof(TokenId);
+  }
 
   TierKind kind() const override { return TierKind::kContext; }
-  void Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
-              std::vector<Chain>& out) const override;
+  void Match(std::span<const MatchQuery> queries, int levels,
+             std::span<Evidence> out) const override {
+    counts_.Match(queries, levels, out);
+  }
 
  private:
-  NgramIndex index_;
+  std::vector<TokenId> tokens_;
+  NgramCounts counts_;
 };
 
 }  // namespace strata::draft

@@ -11,7 +11,9 @@ namespace strata::draft {
 namespace {
 
 constexpr absl::string_view kMagic = "STRATAMT";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
+// Has no calibration.
+constexpr uint32_t kFirstVersion = 1;
 constexpr size_t kHeaderBytes = 8 + 4 + 4 + 8 + 8;
 
 template <typename T>
@@ -91,6 +93,7 @@ std::string EncodeModelFile(const ModelFileContent& content) {
     Put<uint32_t>(body, segment.end_key);
     for (const TokenId token : segment.tokens) Put<uint32_t>(body, static_cast<uint32_t>(token));
   }
+  PutString(body, content.calibration);
   std::string out(kMagic);
   out.reserve(kHeaderBytes + body.size());
   Put<uint32_t>(out, kVersion);
@@ -112,9 +115,9 @@ absl::StatusOr<ModelFileContent> DecodeModelFile(absl::string_view data) {
   reader.Get(reserved);
   reader.Get(body_bytes);
   reader.Get(checksum);
-  if (version != kVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("it has format version ", version, ", this build reads ", kVersion));
+  if (version < kFirstVersion || version > kVersion) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "it has format version ", version, ", this build reads ", kFirstVersion, " to ", kVersion));
   }
   if (reader.left() != body_bytes) {
     return absl::DataLossError(absl::StrCat("it has ", reader.left(), " bytes after the header, ",
@@ -135,8 +138,11 @@ absl::StatusOr<ModelFileContent> DecodeModelFile(absl::string_view data) {
     if (absl::Status status = DecodeSegment(reader, segment); !status.ok()) return status;
     content.segments.push_back(std::move(segment));
   }
+  if (version > kFirstVersion && !reader.GetString(content.calibration)) {
+    return absl::DataLossError("it ends inside its calibration");
+  }
   if (reader.left() != 0) {
-    return absl::DataLossError(absl::StrCat(reader.left(), " bytes follow the last segment"));
+    return absl::DataLossError(absl::StrCat(reader.left(), " bytes follow the end"));
   }
   return content;
 }

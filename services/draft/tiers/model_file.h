@@ -24,17 +24,19 @@ struct ModelSegment {
 struct ModelFileContent {
   ModelKey key;
   std::vector<ModelSegment> segments;
+  // See ModelStore::SetCalibration.
+  std::string calibration;
 };
 
 // The saved form. All integers little-endian:
 //   8 bytes  "STRATAMT"
-//   u32      format version, 1
+//   u32      format version, 2
 //   u32      0
 //   u64      length of the body in bytes
 //   u64      XXH3-64 of the body
 //   body:    three strings (u32 length, bytes): model id, tokenizer fingerprint, tenant;
 //            u64 number of segments; each segment: u32 tokens, u32 first_key, u32 end_key,
-//            u32 token ids
+//            u32 token ids; the calibration (u32 length, bytes), which version 1 does not have
 std::string EncodeModelFile(const ModelFileContent& content);
 
 // DATA_LOSS says what is damaged; FAILED_PRECONDITION a format version that this build does not

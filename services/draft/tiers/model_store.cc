@@ -22,22 +22,16 @@ constexpr char kFileSuffix[] = ".tier";
 constexpr char kDamagedSuffix[] = ".damaged";
 constexpr char kLockName[] = "LOCK";
 
-// Upper end of NgramIndex::bytes() a token.
-constexpr size_t kBytesPerToken = 200;
-// A block's index grows by doubling under the lock; at this size that takes a few milliseconds.
-constexpr size_t kMaxBlockTokens = 32768;
-constexpr size_t kMinBlockTokens = 64;
-// Blocks that a full store is cut into at least: eviction forgets one at a time.
-constexpr size_t kBlocksPerStore = 8;
-
-size_t BlockTokens(size_t max_bytes) {
-  return std::clamp(max_bytes / kBlocksPerStore / kBytesPerToken, kMinBlockTokens, kMaxBlockTokens);
-}
+// This part of max_bytes is kept free for tables that grow, of which the old and the new exist for
+// a while: one in 64 of a tier (ModelTier's shards) at a time, and seldom more than a few.
+constexpr size_t kReservedShare = 16;
+// What is not text may take this part of max_bytes, each.
+constexpr size_t kExtrasShare = 8;
 
 }  // namespace
 
 ModelStore::ModelStore(const ModelStoreOptions& options)
-    : options_(options), block_tokens_(BlockTokens(options.max_bytes)) {}
+    : options_(options), evict_above_(options.max_bytes - options.max_bytes / kReservedShare) {}
 
 absl::StatusOr<std::unique_ptr<ModelStore>> ModelStore::Open(const ModelStoreOptions& options,
                                                              std::vector<std::string>* warnings) {
@@ -113,95 +107,162 @@ void ModelStore::LoadFile(const std::string& path, std::vector<std::string>* war
   for (const ModelSegment& segment : content->segments) {
     Learn(content->key, segment.tokens, segment.first_key, segment.end_key);
   }
-  absl::ReaderMutexLock lock(&mutex_);
-  const auto it = entries_.find(content->key);
-  if (it != entries_.end()) it->second->saved_version = it->second->tier.version();
+  if (!content->calibration.empty()) {
+    SetCalibration(content->key, std::move(content->calibration));
+  }
+  const std::shared_ptr<Entry> entry = FindEntry(content->key);
+  if (entry == nullptr) return;
+  absl::MutexLock lock(&entry->learn_mutex);
+  entry->saved_version = entry->tier.version() + entry->calibration_version;
 }
 
 std::shared_ptr<ModelStore::Entry> ModelStore::FindOrAdd(const ModelKey& key) {
-  {
-    absl::ReaderMutexLock lock(&mutex_);
-    const auto it = entries_.find(key);
-    if (it != entries_.end()) return it->second;
-  }
-  absl::MutexLock lock(&mutex_);
-  auto [it, added] = entries_.try_emplace(key);
-  if (!added) return it->second;
-  const auto entry = std::make_shared<Entry>(block_tokens_);
+  if (std::shared_ptr<Entry> entry = FindEntry(key); entry != nullptr) return entry;
+  auto entry = std::make_shared<Entry>();
   entry->last_learned = ++clock_;
-  it->second = entry;
-  if (entries_.size() > options_.max_tiers) {
-    const auto oldest =
-        std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
-          return a.second->last_learned < b.second->last_learned;
-        });
-    Drop(oldest);
+  std::shared_ptr<Entry> oldest;
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto [it, added] = entries_.try_emplace(key, entry);
+    if (!added) return it->second;
+    if (entries_.size() > options_.max_tiers) {
+      const auto out =
+          std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
+            return a.second->last_learned < b.second->last_learned;
+          });
+      oldest = out->second;
+      Erase(out);
+    }
   }
+  if (oldest != nullptr) Uncount(*oldest);
   return entry;
 }
 
-void ModelStore::Drop(EntryMap::iterator it) {
-  {
-    Entry& entry = *it->second;
-    absl::MutexLock lock(&entry.learn_mutex);
-    entry.dropped = true;
-    bytes_ -= entry.counted_bytes;
-    entry.counted_bytes = 0;
-  }
+void ModelStore::Erase(EntryMap::iterator it) {
   if (!options_.dir.empty()) obsolete_.push_back(FilePath(it->first));
   entries_.erase(it);
 }
 
+void ModelStore::Uncount(Entry& entry) {
+  absl::MutexLock lock(&entry.learn_mutex);
+  entry.dropped = true;
+  bytes_ -= entry.counted_bytes;
+  entry.counted_bytes = 0;
+}
+
 void ModelStore::Recount(Entry& entry) {
-  const size_t bytes = entry.tier.bytes();
+  size_t bytes = entry.tier.bytes() + entry.calibration.capacity();
+  if (entry.recycled_owner != nullptr) bytes += entry.recycled_owner->bytes();
   // Unsigned wrap-around makes a decrease come out right.
   bytes_ += bytes - entry.counted_bytes;
   entry.counted_bytes = bytes;
 }
 
-void ModelStore::Learn(const ModelKey& key, std::span<const TokenId> tokens, uint32_t first_key,
-                       uint32_t end_key) {
+void ModelStore::Change(const ModelKey& key, absl::FunctionRef<void(Entry&)> change) {
   for (;;) {
     const std::shared_ptr<Entry> entry = FindOrAdd(key);
     absl::MutexLock lock(&entry->learn_mutex);
     // Dropped between the two locks: what is taught now would be lost, and its bytes not counted.
     if (entry->dropped) continue;
     entry->last_learned = ++clock_;
-    entry->tier.Append(tokens, first_key, end_key);
+    change(*entry);
     Recount(*entry);
     break;
   }
-  if (bytes_ > options_.max_bytes) Evict();
+  if (bytes_ > evict_above_) Evict();
+}
+
+void ModelStore::Learn(const ModelKey& key, std::span<const TokenId> tokens, uint32_t first_key,
+                       uint32_t end_key) {
+  Change(key, [&](Entry& entry) { entry.tier.Append(tokens, first_key, end_key); });
+}
+
+void ModelStore::LearnRankings(const ModelKey& key, std::span<const RowRanking> rankings) {
+  if (rankings.empty()) return;
+  Change(key, [&](Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.learn_mutex) {
+    if (entry.recycled_owner == nullptr) {
+      // Nobody's text is forgotten for it.
+      constexpr size_t kBytes = RecycledTier::kBytes;
+      if (kBytes > options_.max_bytes / kExtrasShare || bytes_ + kBytes > evict_above_) return;
+      entry.recycled_owner = std::make_unique<RecycledTier>();
+      entry.recycled.store(entry.recycled_owner.get(), std::memory_order_release);
+    }
+    entry.recycled_owner->Learn(rankings);
+  });
+}
+
+void ModelStore::SetCalibration(const ModelKey& key, std::string calibration) {
+  if (calibration.size() > std::min(kMaxCalibrationBytes, options_.max_bytes / kExtrasShare) ||
+      FindEntry(key) == nullptr) {
+    return;
+  }
+  Change(key, [&](Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.learn_mutex) {
+    if (entry.calibration == calibration) return;
+    entry.calibration = std::move(calibration);
+    ++entry.calibration_version;
+  });
+}
+
+bool ModelStore::FindLargest(ModelKey& key, std::shared_ptr<Entry>& entry) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  size_t most = 0;
+  for (const auto& [candidate, held] : entries_) {
+    const size_t bytes = held->counted_bytes;
+    if (entry != nullptr && bytes <= most) continue;
+    key = candidate;
+    entry = held;
+    most = bytes;
+  }
+  return entry != nullptr;
 }
 
 void ModelStore::Evict() {
-  absl::MutexLock lock(&mutex_);
-  while (bytes_ > options_.max_bytes && !entries_.empty()) {
-    auto largest = entries_.begin();
-    size_t largest_bytes = 0;
-    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-      const size_t bytes = it->second->tier.bytes();
-      if (bytes > largest_bytes) {
-        largest = it;
-        largest_bytes = bytes;
+  // One thread at a time, or several would forget for the same shortage.
+  absl::MutexLock evict_lock(&evict_mutex_);
+  while (bytes_ > evict_above_) {
+    ModelKey key;
+    std::shared_ptr<Entry> largest;
+    if (!FindLargest(key, largest)) return;
+    // The store is not locked meanwhile, so that nobody waits for this but who teaches that tier.
+    {
+      absl::MutexLock lock(&largest->learn_mutex);
+      if (largest->tier.ForgetOldest()) {
+        if (!largest->dropped) Recount(*largest);
+        continue;
       }
     }
-    Entry& entry = *largest->second;
-    bool emptied = false;
     {
-      absl::MutexLock learn_lock(&entry.learn_mutex);
-      emptied = !entry.tier.DropOldestBlock();
-      Recount(entry);
+      absl::MutexLock lock(&mutex_);
+      const auto it = entries_.find(key);
+      if (it != entries_.end() && it->second == largest) Erase(it);
     }
-    if (emptied) Drop(largest);
+    Uncount(*largest);
   }
 }
 
-std::shared_ptr<const Tier> ModelStore::Find(const ModelKey& key) const {
+std::shared_ptr<ModelStore::Entry> ModelStore::FindEntry(const ModelKey& key) const {
   absl::ReaderMutexLock lock(&mutex_);
   const auto it = entries_.find(key);
-  if (it == entries_.end()) return nullptr;
-  return std::shared_ptr<const Tier>(it->second, &it->second->tier);
+  return it == entries_.end() ? nullptr : it->second;
+}
+
+std::shared_ptr<const Tier> ModelStore::Find(const ModelKey& key) const {
+  const std::shared_ptr<Entry> entry = FindEntry(key);
+  if (entry == nullptr) return nullptr;
+  return std::shared_ptr<const Tier>(entry, &entry->tier);
+}
+
+std::shared_ptr<const Tier> ModelStore::FindRecycled(const ModelKey& key) const {
+  const std::shared_ptr<Entry> entry = FindEntry(key);
+  if (entry == nullptr) return nullptr;
+  return std::shared_ptr<const Tier>(entry, entry->recycled.load(std::memory_order_acquire));
+}
+
+std::string ModelStore::Calibration(const ModelKey& key) const {
+  const std::shared_ptr<Entry> entry = FindEntry(key);
+  if (entry == nullptr) return "";
+  absl::MutexLock lock(&entry->learn_mutex);
+  return entry->calibration;
 }
 
 absl::Status ModelStore::Save() {
@@ -224,11 +285,18 @@ absl::Status ModelStore::Save() {
     }
   }
   for (const auto& [key, entry] : entries) {
-    if (entry->tier.version() == entry->saved_version) continue;
     ModelFileContent content;
     content.key = key;
+    uint64_t calibration_version = 0;
+    {
+      absl::MutexLock lock(&entry->learn_mutex);
+      calibration_version = entry->calibration_version;
+      if (entry->tier.version() + calibration_version == entry->saved_version) continue;
+      content.calibration = entry->calibration;
+    }
     uint64_t version = 0;
     content.segments = entry->tier.Segments(&version);
+    version += calibration_version;
     const absl::Status status = WriteFileAtomically(FilePath(key), EncodeModelFile(content));
     if (status.ok()) entry->saved_version = version;
     result.Update(status);

@@ -11,12 +11,15 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/atomic_file.h"
+#include "common/base/row_ranking.h"
 #include "services/draft/tiers/model_key.h"
 #include "services/draft/tiers/model_tier.h"
+#include "services/draft/tiers/recycled_tier.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
@@ -33,12 +36,15 @@ struct ModelStoreOptions {
 };
 
 inline constexpr size_t kMinModelStoreBytes = size_t{64} << 10;
+inline constexpr size_t kMaxCalibrationBytes = size_t{1} << 20;
 
-// All model tiers of a process, one per ModelKey, strictly apart: a lookup reads one tier, under
-// that tier's lock. Over max_bytes the largest tier loses its oldest block, so a tenant that
-// holds no more than its even share never loses tokens to another tenant's traffic.
+// What is kept for each model and tenant: its model tier, its recycled candidates, and an opaque
+// calibration; strictly apart, one set per ModelKey. Over max_bytes the largest loses its oldest
+// segments, so a tenant that holds no more than its even share never loses tokens to another
+// tenant's traffic.
 //
-// On disk: one file a key (model_file.h), named by a hash of the key. Thread-safe.
+// On disk: one file a key (model_file.h), named by a hash of the key; recycled candidates are not
+// saved. Thread-safe.
 class ModelStore {
  public:
   // Loads what `dir` holds. A file that is damaged, or of another format version, is renamed to
@@ -52,27 +58,47 @@ class ModelStore {
   // Teaches one segment; see ModelTier::Append.
   void Learn(const ModelKey& key, std::span<const TokenId> tokens, uint32_t first_key,
              uint32_t end_key) ABSL_LOCKS_EXCLUDED(mutex_);
-  // The tier to read for `key`; null if it has none. Stays valid, if stale, after it is dropped.
+  // Keeps the rankings as recycled candidates, if there is room for their table without forgetting
+  // text; see RecycledTier.
+  void LearnRankings(const ModelKey& key, std::span<const RowRanking> rankings)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // The tiers to read for `key`; null where it has none. Stay valid, if stale, after they are
+  // dropped.
   std::shared_ptr<const Tier> Find(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<const Tier> FindRecycled(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Bytes that are kept and saved with the key's tier, at most kMaxCalibrationBytes and an eighth
+  // of max_bytes (more are not taken). A key without a tier keeps none: it was never taught
+  // anything.
+  void SetCalibration(const ModelKey& key, std::string calibration) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Empty if there is none.
+  std::string Calibration(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Writes the tiers that changed since they were last saved and removes the files of those that
   // were dropped. Goes on after an error and returns the first. Without `dir` does nothing.
   absl::Status Save() ABSL_LOCKS_EXCLUDED(mutex_, save_mutex_);
 
-  // Memory held by all tiers, in bytes; at most max_bytes whenever no Learn is under way.
+  // Memory held by all tiers, in bytes, measured. Eviction begins at 15/16 of max_bytes, so that
+  // tables can grow within it.
   size_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Entry {
-    explicit Entry(size_t block_tokens) : tier(block_tokens) {}
     ModelTier tier;
-    // Serialises Append with the accounting of its bytes.
-    absl::Mutex learn_mutex;
-    size_t counted_bytes ABSL_GUARDED_BY(learn_mutex) = 0;
+    // Serialises changes with the accounting of their bytes.
+    mutable absl::Mutex learn_mutex;
+    // Made when first taught; `recycled` points to it then, for readers without the lock.
+    std::unique_ptr<RecycledTier> recycled_owner ABSL_GUARDED_BY(learn_mutex);
+    std::atomic<RecycledTier*> recycled = nullptr;
+    std::string calibration ABSL_GUARDED_BY(learn_mutex);
+    // Raised by SetCalibration.
+    uint64_t calibration_version ABSL_GUARDED_BY(learn_mutex) = 0;
+    // Share of bytes_; changed under learn_mutex.
+    std::atomic<size_t> counted_bytes = 0;
     bool dropped ABSL_GUARDED_BY(learn_mutex) = false;
     // Value of clock_ when last taught.
     std::atomic<uint64_t> last_learned = 0;
-    // Version on disk; read and written by Save alone.
+    // Sum of the versions on disk; read and written by Save alone.
     uint64_t saved_version = 0;
   };
   using EntryMap = absl::flat_hash_map<ModelKey, std::shared_ptr<Entry>>;
@@ -82,23 +108,37 @@ class ModelStore {
   absl::Status Load(std::vector<std::string>* warnings);
   void LoadFile(const std::string& path, std::vector<std::string>* warnings);
   std::shared_ptr<Entry> FindOrAdd(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Drop(EntryMap::iterator it) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Null if there is none.
+  std::shared_ptr<Entry> FindEntry(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Runs `change` on the key's entry, made if need be, and accounts for it.
+  void Change(const ModelKey& key, absl::FunctionRef<void(Entry&)> change)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes an entry out of the map. Uncount, without the lock, is to follow.
+  void Erase(EntryMap::iterator it) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The end of an entry that is in the map no more. May wait for who teaches it.
+  void Uncount(Entry& entry) ABSL_LOCKS_EXCLUDED(mutex_);
+  // False if there is no entry.
+  bool FindLargest(ModelKey& key, std::shared_ptr<Entry>& entry) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Counts what the tier's size has changed by.
   void Recount(Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.learn_mutex);
-  void Evict() ABSL_LOCKS_EXCLUDED(mutex_);
+  void Evict() ABSL_LOCKS_EXCLUDED(mutex_, evict_mutex_);
   std::string FilePath(const ModelKey& key) const;
 
   const ModelStoreOptions options_;
-  const size_t block_tokens_;
+  // Eviction begins here, below max_bytes.
+  const size_t evict_above_;
   FileLock dir_lock_;
   std::atomic<size_t> bytes_ = 0;
   std::atomic<uint64_t> clock_ = 0;
 
+  // Lock order: evict_mutex_, then mutex_ or an entry's learn_mutex, never both: mutex_ is held for
+  // moments only, because Find takes it.
   mutable absl::Mutex mutex_;
   EntryMap entries_ ABSL_GUARDED_BY(mutex_);
   // Files of dropped tiers, to be removed by Save.
   std::vector<std::string> obsolete_ ABSL_GUARDED_BY(mutex_);
 
+  absl::Mutex evict_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   // Held by Save, so that two do not write one file.
   absl::Mutex save_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
 };

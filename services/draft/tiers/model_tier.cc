@@ -3,86 +3,86 @@
 #include <algorithm>
 #include <utility>
 
-#include "services/draft/tiers/chain_collector.h"
-
 namespace strata::draft {
+namespace {
 
-ModelTier::ModelTier(size_t block_tokens) : block_tokens_(block_tokens) {}
+// A table of a 256 MiB tier then has 4 MiB: what its growth takes at once beside the old one, and a
+// few milliseconds of a writer.
+constexpr int kShards = 64;
+// The share of the segments that is forgotten at a time, and the most: some ten milliseconds.
+constexpr size_t kForgottenShare = 16;
+constexpr size_t kMostForgotten = 256;
+
+// The text whose n-grams a segment teaches, and where it begins to.
+std::span<const TokenId> TextOf(const ModelSegment& segment) {
+  return std::span(segment.tokens)
+      .first(std::min<size_t>(segment.tokens.size(), size_t{segment.end_key} + 1));
+}
+
+}  // namespace
+
+ModelTier::ModelTier() : counts_(kShards), bytes_(sizeof(*this) + counts_.bytes()) {}
+
+size_t ModelTier::SegmentBytes(const ModelSegment& segment) {
+  return sizeof(segment) + segment.tokens.capacity() * sizeof(TokenId);
+}
 
 void ModelTier::Append(std::span<const TokenId> tokens, uint32_t first_key, uint32_t end_key) {
   end_key = std::min<uint32_t>(end_key, static_cast<uint32_t>(tokens.size()));
   if (first_key >= end_key) return;
   absl::MutexLock lock(&mutex_);
-  // The boundary before a segment is part of its size.
-  if (blocks_.empty() || blocks_.back()->index.text().size() + tokens.size() + 1 > block_tokens_) {
-    blocks_.push_back(std::make_shared<Block>());
-    bytes_ += blocks_.back()->bytes();
-  }
-  Block& block = *blocks_.back();
-  const size_t before = block.bytes();
-  block.index.AppendBoundary();
-  block.marks.push_back({static_cast<uint32_t>(block.index.text().size()),
-                         static_cast<uint32_t>(tokens.size()), first_key, end_key});
-  for (uint32_t i = 0; i < tokens.size(); ++i) {
-    block.index.Append(tokens[i], i >= first_key && i < end_key);
-  }
-  bytes_ += block.bytes() - before;
-  ++version_;
+  const ModelSegment& segment =
+      segments_.emplace_back(ModelSegment{{tokens.begin(), tokens.end()}, first_key, end_key});
+  segment_bytes_ += SegmentBytes(segment);
+  counts_.Teach(TextOf(segment), size_t{first_key} + 1);
+  version_.fetch_add(1, std::memory_order_relaxed);
+  Settle();
 }
 
-bool ModelTier::DropOldestBlock() {
-  // Freed after the lock is: it may be large.
-  std::shared_ptr<Block> oldest;
+bool ModelTier::ForgetOldest() {
   absl::MutexLock lock(&mutex_);
-  if (blocks_.empty()) return false;
-  oldest = std::move(blocks_.front());
-  blocks_.pop_front();
-  bytes_ -= oldest->bytes();
-  ++version_;
+  if (segments_.empty()) return false;
+  const size_t before = segments_.size();
+  const size_t forgotten = std::min(before / kForgottenShare + 1, kMostForgotten);
+  for (size_t i = 0; i < forgotten; ++i) {
+    const ModelSegment& segment = segments_.front();
+    counts_.Forget(TextOf(segment), size_t{segment.first_key} + 1);
+    segment_bytes_ -= SegmentBytes(segment);
+    segments_.pop_front();
+  }
+  // Every shard has its turn when an eighth of the text is gone.
+  counts_.Compact(segments_.empty() ? counts_.shards()
+                                    : counts_.shards() * 8 * forgotten / before + 1);
+  version_.fetch_add(1, std::memory_order_relaxed);
+  Settle();
   return true;
 }
 
-size_t ModelTier::bytes() const {
-  absl::ReaderMutexLock lock(&mutex_);
-  return sizeof(*this) + bytes_;
-}
-
-uint64_t ModelTier::version() const {
-  absl::ReaderMutexLock lock(&mutex_);
-  return version_;
+void ModelTier::Settle() {
+  if (gate_.Drained()) {
+    leaving_.clear();
+    if (counts_.has_retired()) {
+      leaving_ = counts_.TakeRetired();
+      gate_.Flip();
+      // Often nobody reads just now.
+      if (gate_.Drained()) leaving_.clear();
+    }
+  }
+  size_t bytes = sizeof(*this) + counts_.bytes() + segment_bytes_;
+  for (const auto& table : leaving_) bytes += table->bytes();
+  bytes_.store(bytes, std::memory_order_relaxed);
 }
 
 std::vector<ModelSegment> ModelTier::Segments(uint64_t* version) const {
-  std::vector<ModelSegment> segments;
-  const auto copy = [&segments](const Block& block) {
-    for (const Mark& mark : block.marks) {
-      const auto text = block.index.text().subspan(mark.begin, mark.size);
-      segments.push_back({{text.begin(), text.end()}, mark.first_key, mark.end_key});
-    }
-  };
-  // Full blocks are copied after the lock is freed, so that saving holds up no draft for long.
-  std::vector<std::shared_ptr<Block>> full;
-  std::vector<ModelSegment> growing;
-  {
-    absl::ReaderMutexLock lock(&mutex_);
-    *version = version_;
-    if (blocks_.empty()) return segments;
-    full.assign(blocks_.begin(), blocks_.end() - 1);
-    copy(*blocks_.back());
-    growing.swap(segments);
-  }
-  for (const auto& block : full) copy(*block);
-  for (ModelSegment& segment : growing) segments.push_back(std::move(segment));
-  return segments;
+  absl::MutexLock lock(&mutex_);
+  *version = version_.load(std::memory_order_relaxed);
+  return {segments_.begin(), segments_.end()};
 }
 
-void ModelTier::Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
-                       std::vector<Chain>& out) const {
-  std::vector<const NgramIndex*> indexes;
-  absl::ReaderMutexLock lock(&mutex_);
-  indexes.reserve(blocks_.size());
-  for (auto it = blocks_.rbegin(); it != blocks_.rend(); ++it) indexes.push_back(&(*it)->index);
-  LookupIndexes(indexes, context, max_chains, chain_length, out);
+void ModelTier::Match(std::span<const MatchQuery> queries, int levels,
+                      std::span<Evidence> out) const {
+  const ReadGate::Pass pass(gate_);
+  counts_.Match(queries, levels, out);
 }
 
 }  // namespace strata::draft

@@ -3,33 +3,33 @@
 
 #include <cstddef>
 #include <span>
-#include <vector>
 
-#include "services/draft/tiers/ngram_index.h"
+#include "services/draft/tiers/ngram_counts.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
 
-// Text that the client expects in the output (an edited file, a translation's source): n-grams
-// of that text alone. While there is no output yet, its beginning is the first chain.
+// Text that the client expects in the output (an edited file, a translation's source): n-grams of
+// that text alone. It is indexed as if it stood behind the prompt, so that its beginning is what
+// follows the prompt's last tokens.
 //
 // Immutable, so thread-safe.
 class PredictedTier final : public Tier {
  public:
-  // `prompt_length`: tokens of the sequence that come before its output.
-  PredictedTier(size_t prompt_length, std::span<const TokenId> predicted);
+  // `prompt`: what comes before the output; empty if that is not known, and the text is then
+  // matched, but never started.
+  PredictedTier(std::span<const TokenId> prompt, std::span<const TokenId> predicted);
 
-  bool empty() const { return index_.text().empty(); }
-  size_t bytes() const { return index_.bytes(); }
+  size_t bytes() const { return sizeof(*this) + counts_.bytes(); }
 
   TierKind kind() const override { return TierKind::kPredicted; }
-  // `context` is the whole sequence.
-  void Lookup(std::span<const TokenId> context, int max_chains, int chain_length,
-              std::vector<Chain>& out) const override;
+  void Match(std::span<const MatchQuery> queries, int levels,
+             std::span<Evidence> out) const override {
+    counts_.Match(queries, levels, out);
+  }
 
  private:
-  const size_t prompt_length_;
-  NgramIndex index_;
+  NgramCounts counts_;
 };
 
 }  // namespace strata::draft

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/base/draft_tree.h"
+#include "common/base/row_ranking.h"
 #include "services/draft/hierarchy/drafter.h"
 
 namespace strata::verify {
@@ -24,6 +25,8 @@ struct DraftQuery {
   bool has_feedback = false;
   std::span<const int32_t> accepted_nodes;
   std::span<const TokenId> predicted_tokens;
+  // The model's rankings of the rows that the last step computed, if they are to be recycled.
+  std::span<const RowRanking> rankings;
   std::string tenant;
   draft::Policy policy = draft::Policy::kDefault;
 };

@@ -11,6 +11,19 @@ void AppendTokens(std::span<const TokenId> tokens, google::protobuf::RepeatedFie
   for (const TokenId token : tokens) out->AddAlreadyReserved(static_cast<uint32_t>(token));
 }
 
+void AppendRankings(std::span<const RowRanking> rankings,
+                    google::protobuf::RepeatedPtrField<v1::RowRanking>* out) {
+  out->Reserve(out->size() + static_cast<int>(rankings.size()));
+  for (const RowRanking& row : rankings) {
+    v1::RowRanking* ranking = out->Add();
+    if (row.previous_token >= 0) {
+      ranking->set_previous_token(static_cast<uint32_t>(row.previous_token));
+    }
+    ranking->set_token(static_cast<uint32_t>(row.token));
+    AppendTokens(std::span(row.next_tokens).first(row.size), ranking->mutable_next_tokens());
+  }
+}
+
 v1::Policy PolicyToProto(draft::Policy policy) {
   switch (policy) {
     case draft::Policy::kLocality:

@@ -14,6 +14,9 @@ namespace strata::verify {
 
 void AppendTokens(std::span<const TokenId> tokens, google::protobuf::RepeatedField<uint32_t>* out);
 
+void AppendRankings(std::span<const RowRanking> rankings,
+                    google::protobuf::RepeatedPtrField<v1::RowRanking>* out);
+
 v1::Policy PolicyToProto(draft::Policy policy);
 
 // What a peer sent, checked as ValidateDraftTree does.

@@ -10,6 +10,7 @@
 #include "services/verify/engine/config.h"
 #include "services/verify/engine/kv_cache.h"
 #include "services/verify/engine/model.h"
+#include "services/verify/engine/ranking.h"
 #include "services/verify/engine/self_check.h"
 
 namespace strata::engine {
@@ -129,9 +130,11 @@ class EngineImpl final : public Engine {
 
     output.vocab_size = info_.vocab_size;
     output.logits.resize(logit_rows_.size() * info_.vocab_size);
+    output.block_max.resize(logit_rows_.size() * LogitBlocks(info_.vocab_size));
     try {
       c10::InferenceMode guard;
-      model_->Forward(rows_, attention_, logit_rows_, *cache_, output.logits.data());
+      model_->Forward(rows_, attention_, logit_rows_, *cache_, output.logits.data(),
+                      output.block_max.data());
     } catch (const std::exception& error) {
       for (const SequenceInput& input : inputs) {
         auto& sequence = static_cast<Sequence&>(*input.sequence);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "services/verify/engine/ranking.h"
 #include "services/verify/engine/status.h"
 
 // The model and its KV cache. This header is free of LibTorch, so that files
@@ -76,8 +77,14 @@ struct SequenceInput {
 struct ForwardOutput {
   int64_t vocab_size = 0;
   std::vector<float> logits;  // [rows, vocab_size], row-major
+  // [rows, LogitBlocks(vocab_size)]: the greatest logit of each block, for TopTokens (ranking.h).
+  std::vector<float> block_max;
   std::span<const float> row(int64_t r) const {
     return {logits.data() + r * vocab_size, static_cast<size_t>(vocab_size)};
+  }
+  std::span<const float> row_block_max(int64_t r) const {
+    const int64_t blocks = LogitBlocks(vocab_size);
+    return {block_max.data() + r * blocks, static_cast<size_t>(blocks)};
   }
 };
 

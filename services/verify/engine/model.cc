@@ -12,6 +12,7 @@
 #include "services/verify/engine/kernels.h"
 #include "services/verify/engine/linear.h"
 #include "services/verify/engine/parallel.h"
+#include "services/verify/engine/ranking.h"
 #include "services/verify/engine/safetensors.h"
 
 namespace strata::engine {
@@ -132,7 +133,8 @@ class DecoderModel final : public Model {
   }
 
   void Forward(std::span<const ModelRow> rows, std::span<const AttentionRow> attention,
-               std::span<const int32_t> logit_rows, KvCache& cache, float* logits) override {
+               std::span<const int32_t> logit_rows, KvCache& cache, float* logits,
+               float* block_max) override {
     const int64_t count = static_cast<int64_t>(rows.size());
     // One row alone would take another path through oneDNN: see PackedLinear.
     const int64_t padded = std::max<int64_t>(count, 2);
@@ -166,7 +168,7 @@ class DecoderModel final : public Model {
       SiluMultiply(Data<T>(gate_up), count, config_.intermediate_size, Data<T>(activated));
       delta = layer.down->Forward(activated);
     }
-    if (!logit_rows.empty()) Logits(Data<T>(delta), h, logit_rows, logits);
+    if (!logit_rows.empty()) Logits(Data<T>(delta), h, logit_rows, logits, block_max);
   }
 
   std::vector<std::string> EnsureRowInvariance() override {
@@ -247,7 +249,8 @@ class DecoderModel final : public Model {
     });
   }
 
-  void Logits(const T* delta, float* h, std::span<const int32_t> logit_rows, float* logits) {
+  void Logits(const T* delta, float* h, std::span<const int32_t> logit_rows, float* logits,
+              float* block_max) {
     const int64_t count = static_cast<int64_t>(logit_rows.size());
     const int64_t hidden = config_.hidden_size;
     const auto options = at::TensorOptions().dtype(kType);
@@ -261,8 +264,15 @@ class DecoderModel final : public Model {
     const at::Tensor y = head_->Forward(x);
     const T* from = Data<T>(y);
     const int64_t vocab = config_.vocab_size;
-    ParallelFor(count * vocab, 1 << 18, [&](int64_t begin, int64_t end) {
-      Widen(from + begin, end - begin, logits + begin);
+    const int64_t blocks = LogitBlocks(vocab);
+    ParallelFor(count * blocks, (1 << 18) / kLogitBlock, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = i % blocks * kLogitBlock;
+        const int64_t size = std::min(kLogitBlock, vocab - first);
+        const int64_t at = i / blocks * vocab + first;
+        Widen(from + at, size, logits + at);
+        BlockMaxima({logits + at, static_cast<size_t>(size)}, block_max + i);
+      }
     });
   }
 

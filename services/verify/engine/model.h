@@ -32,9 +32,11 @@ class Model {
   virtual ~Model() = default;
 
   // Computes all rows, storing keys and values, and writes the logits of the rows in
-  // logit_rows: [logit_rows, vocab_size]. attention[i] describes rows[i].
+  // logit_rows: [logit_rows, vocab_size], and the greatest of each block of them (ranking.h):
+  // [logit_rows, LogitBlocks(vocab_size)]. attention[i] describes rows[i].
   virtual void Forward(std::span<const ModelRow> rows, std::span<const AttentionRow> attention,
-                       std::span<const int32_t> logit_rows, KvCache& cache, float* logits) = 0;
+                       std::span<const int32_t> logit_rows, KvCache& cache, float* logits,
+                       float* block_max) = 0;
 
   // Tries every kind of linear layer for row invariance and makes those that lack it
   // compute in pairs of rows. Returns what was replaced.

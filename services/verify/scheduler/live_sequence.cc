@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "services/verify/engine/ranking.h"
 
 namespace strata::verify {
 namespace {
@@ -50,6 +51,7 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
   query.has_feedback = has_feedback_;
   query.accepted_nodes = accepted_nodes_;
   query.predicted_tokens = request_.predicted;
+  query.rankings = rankings_;
   query.tenant = request_.tenant;
   query.policy = request_.policy;
   drafted_ = true;
@@ -75,6 +77,26 @@ engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows) {
     rows_.insert(rows_.end(), tree_.tokens.begin(), tree_.tokens.end());
   }
   return {kv_.get(), rows_, parents_, logit_rows_};
+}
+
+void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count) {
+  rankings_.clear();
+  // A request without speculation teaches nothing.
+  if (!request_.speculate) return;
+  for (size_t i = 0; i < logit_rows_.size(); ++i) {
+    RowRanking& ranking = rankings_.emplace_back();
+    if (i == 0) {
+      ranking.token = tokens_.back();
+      if (tokens_.size() > 1) ranking.previous_token = tokens_[tokens_.size() - 2];
+    } else {
+      const int32_t parent = tree_.parents[i - 1];
+      ranking.token = tree_.tokens[i - 1];
+      ranking.previous_token = parent < 0 ? tokens_.back() : tree_.tokens[parent];
+    }
+    const int64_t row = first_row + static_cast<int64_t>(i);
+    ranking.size = static_cast<uint8_t>(engine::TopTokens(
+        output.row(row), output.row_block_max(row), std::span(ranking.next_tokens).first(count)));
+  }
 }
 
 absl::Status LiveSequence::TakeLogits(std::span<const float> logits, int64_t vocab_size,

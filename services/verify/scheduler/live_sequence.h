@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "common/base/draft_tree.h"
+#include "common/base/row_ranking.h"
 #include "common/tokenizer/tokenizer.h"
 #include "services/verify/drafting/draft_source.h"
 #include "services/verify/engine/engine.h"
@@ -54,6 +55,9 @@ class LiveSequence {
   // Passes new tokens to the sink. INTERNAL if the engine refuses to commit.
   absl::Status TakeLogits(std::span<const float> logits, int64_t vocab_size, engine::Engine& engine,
                           engine::SamplerScratch& scratch);
+  // Keeps the `count` best next tokens of every row of `output` from `first_row` on for the next
+  // query. Before TakeLogits of the same pass.
+  void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
 
   // Gives the KV pages back. Only Finish may follow.
   void ReleaseCache() { kv_.reset(); }
@@ -90,6 +94,7 @@ class LiveSequence {
   bool drafted_ = false;
   bool has_feedback_ = false;
   std::vector<int32_t> accepted_nodes_;
+  std::vector<RowRanking> rankings_;
 
   // Rows of this step.
   std::vector<int32_t> rows_;

@@ -34,6 +34,9 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& options) {
   if (options.prefill_chunk < 1) {
     return OutOfRange("prefill_chunk", options.prefill_chunk, 1, INT32_MAX);
   }
+  if (options.recycled_tokens < 0 || options.recycled_tokens > RowRanking::kMaxTokens) {
+    return OutOfRange("recycled_tokens", options.recycled_tokens, 0, RowRanking::kMaxTokens);
+  }
   if (options.draft_nodes > options.max_draft_nodes) {
     return OutOfRange("draft_nodes", options.draft_nodes, 0, options.max_draft_nodes);
   }
@@ -258,6 +261,9 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     const int64_t rows = static_cast<int64_t>(inputs[i].logit_rows.size());
     const std::span<const float> logits =
         std::span(output_.logits).subspan(row * output_.vocab_size, rows * output_.vocab_size);
+    if (options_.recycled_tokens > 0) {
+      sequence.KeepRankings(output_, row, options_.recycled_tokens);
+    }
     row += rows;
     absl::Duration& time =
         sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;

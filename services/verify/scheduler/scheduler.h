@@ -33,6 +33,9 @@ struct SchedulerOptions {
   // max_draft_nodes.
   uint32_t draft_nodes = 16;
   uint32_t max_draft_nodes = 256;
+  // Next tokens of each verified row, accepted or not, that the draft source is told of (Token
+  // Recycling, arXiv 2408.08696), 0 to RowRanking::kMaxTokens; 0: none.
+  int recycled_tokens = 0;
 };
 
 // INVALID_ARGUMENT names the option that is out of range.

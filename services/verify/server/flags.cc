@@ -1,6 +1,7 @@
 #include "services/verify/server/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <map>
 
 namespace strata::verify {
 namespace {
@@ -74,16 +75,31 @@ void AddDrafting(CLI::App& app, Flags& flags) {
                  "Most draft nodes a step that a request may ask for")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+  app.add_option("--recycle", flags.scheduler.recycled_tokens,
+                 "Next tokens of each verified row, accepted or not, that are told to the draft "
+                 "hierarchy as candidates (Token Recycling); 0: none")
+      ->check(CLI::Range(0, RowRanking::kMaxTokens))
+      ->capture_default_str();
   app.add_flag("--draft-tls", flags.draft_tls, "Use TLS towards the draft service");
   app.add_option("--draft-tls-ca", flags.draft_tls_files.ca_file,
                  "PEM authorities that the draft service's certificate must come from");
   app.add_option("--draft-tls-cert", flags.draft_tls_files.cert_file,
                  "PEM certificate chain shown to the draft service");
   app.add_option("--draft-tls-key", flags.draft_tls_files.key_file, "PEM private key for it");
+  app.add_option("--policy", flags.policy.policy,
+                 "Embedded: how trees are drafted where the request does not say: calibrated or "
+                 "locality")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, draft::Policy>{
+          {"calibrated", draft::Policy::kCalibrated}, {"locality", draft::Policy::kLocality}}))
+      ->default_str("calibrated");
   app.add_option("--corpus", flags.corpus, "Embedded: corpus snapshot, as for strata-draft");
   app.add_option("--block-cache-mb", flags.block_cache_mb,
-                 "Embedded: memory for blocks read from the corpus, in MiB")
+                 "Embedded: memory for what is read from the corpus, in MiB")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--corpus-poll", flags.corpus_poll_s,
+                 "Embedded: seconds between looks at CURRENT for a new snapshot; 0: never")
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   app.add_option("--model-tier-dir", flags.model_store.dir,
                  "Embedded: folder where model tiers are saved and loaded from");

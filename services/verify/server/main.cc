@@ -26,7 +26,7 @@
 #include "common/rpc/shutdown_signal.h"
 #include "common/tokenizer/chat_template.h"
 #include "common/tokenizer/tokenizer.h"
-#include "services/draft/corpus/corpus_tier.h"
+#include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/draft/tiers/periodic_saver.h"
@@ -65,8 +65,13 @@ struct EmbeddedHierarchy {
 
 absl::StatusOr<EmbeddedHierarchy> MakeHierarchy(const Flags& flags) {
   draft::DrafterOptions options;
+  options.policy = flags.policy;
   if (!flags.corpus.empty()) {
-    auto corpus = draft::CorpusTier::Open(flags.corpus, flags.block_cache_mb << 20);
+    draft::CorpusHolderOptions corpus_options;
+    corpus_options.dir = flags.corpus;
+    corpus_options.cache_bytes = flags.block_cache_mb << 20;
+    corpus_options.poll_interval = absl::Seconds(flags.corpus_poll_s);
+    auto corpus = draft::CorpusHolder::Open(std::move(corpus_options));
     if (!corpus.ok()) return corpus.status();
     options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
     options.corpus_snapshot = (*corpus)->snapshot_name();

@@ -118,10 +118,13 @@ absl::Status RequestReader::ReadSpeculation(const v1::SpeculationParameters& spe
     case v1::POLICY_LOCALITY:
       out.policy = draft::Policy::kLocality;
       break;
+    case v1::POLICY_CALIBRATED:
+      out.policy = draft::Policy::kCalibrated;
+      break;
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("speculation.policy is ", static_cast<int>(speculation.policy()),
-                       ", which is not a policy (0: the default, 1: locality)"));
+                       ", which is not a policy (0: the default, 1: locality, 2: calibrated)"));
   }
   if (out.speculate && !speculation.predicted_text().empty()) {
     out.predicted = tokenizer_.Encode(speculation.predicted_text(), /*add_special_tokens=*/false);

@@ -1,0 +1,53 @@
+#ifndef STRATA_SERVICES_DRAFT_HIERARCHY_CALIBRATION_STORE_H_
+#define STRATA_SERVICES_DRAFT_HIERARCHY_CALIBRATION_STORE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
+#include "services/draft/hierarchy/calibration.h"
+#include "services/draft/tiers/model_key.h"
+#include "services/draft/tiers/model_store.h"
+
+namespace strata::draft {
+
+// The calibrations of a process: one per model and tenant, strictly apart like the model tiers,
+// and saved with them. Thread-safe.
+class CalibrationStore {
+ public:
+  // `store`, which may be null, keeps them across restarts and must outlive this. Holds at most
+  // `max_calibrations` (>= 1) in memory, of Calibration::bytes() each; beyond, the one not
+  // used for the longest is dropped, after its state went to `store`.
+  CalibrationStore(ModelStore* store, size_t max_calibrations);
+  ~CalibrationStore();
+
+  // That of `key`, from `store` or new. Stays valid if it is dropped meanwhile.
+  std::shared_ptr<Calibration> Get(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Hands to `store` what was learned since; cheap if little was.
+  void Save() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  struct Entry {
+    std::shared_ptr<Calibration> calibration;
+    // Its observations when it last went to the store.
+    uint64_t saved = 0;
+    // Value of clock_ at the last Get.
+    uint64_t used = 0;
+  };
+
+  void Save(const ModelKey& key, Entry& entry, uint64_t least_news)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  ModelStore* const store_;
+  const size_t max_calibrations_;
+  absl::Mutex mutex_;
+  absl::flat_hash_map<ModelKey, Entry> entries_ ABSL_GUARDED_BY(mutex_);
+  uint64_t clock_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_HIERARCHY_CALIBRATION_STORE_H_

@@ -1,0 +1,71 @@
+#include "services/draft/hierarchy/tree_drafter.h"
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+
+namespace strata::draft {
+
+TreeDrafter::TreeDrafter(const PolicyOptions& options, std::shared_ptr<const Tier> corpus,
+                         std::shared_ptr<ModelStore> models)
+    : options_(options),
+      corpus_(std::move(corpus)),
+      models_(std::move(models)),
+      calibrations_(models_.get(), options.max_calibrations) {}
+
+bool TreeDrafter::IsCalibrated(const TreeRequest& request) const {
+  const Policy policy = request.policy == Policy::kDefault ? options_.policy : request.policy;
+  return policy == Policy::kCalibrated;
+}
+
+TreeDrafter::Sources TreeDrafter::SourcesOf(const TreeRequest& request) const {
+  Sources sources;
+  if (models_ != nullptr) {
+    sources.model = models_->Find(*request.key);
+    sources.recycled = models_->FindRecycled(*request.key);
+  }
+  sources.tiers = {request.predicted, request.context_tier, sources.recycled.get(),
+                   sources.model.get(), corpus_.get()};
+  return sources;
+}
+
+void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadline) const {
+  std::vector<Sources> sources;
+  std::vector<std::shared_ptr<Calibration>> calibrations;
+  std::vector<CalibratedJob> jobs;
+  sources.reserve(requests.size());
+  calibrations.reserve(requests.size());
+  jobs.reserve(requests.size());
+  for (const TreeRequest& request : requests) {
+    request.tree->Clear();
+    sources.push_back(SourcesOf(request));
+    if (IsCalibrated(request)) {
+      // Sequences of one model and tenant, which is most batches, share the last one's.
+      const bool same =
+          !jobs.empty() && *(&request - 1)->key == *request.key && IsCalibrated(*(&request - 1));
+      calibrations.push_back(same ? calibrations.back() : calibrations_.Get(*request.key));
+      jobs.push_back({.tiers = sources.back().tiers,
+                      .context = request.context,
+                      .calibration = calibrations.back().get(),
+                      .limits = request.limits,
+                      .tree = request.tree});
+    } else if (absl::Now() < deadline) {
+      // The paper knows no recycled candidates.
+      const std::array<const Tier*, 4> tiers = {request.predicted, request.context_tier,
+                                                sources.back().model.get(), corpus_.get()};
+      DraftByLocality(options_.locality, tiers, request.context, request.limits, *request.tree);
+    }
+  }
+  GrowTrees(options_.calibrated, jobs, deadline);
+}
+
+void TreeDrafter::Learn(const TreeRequest& request, std::span<const TokenId> tokens) const {
+  if (!IsCalibrated(request)) return;
+  const Sources sources = SourcesOf(request);
+  LearnAccepted(sources.tiers, request.context, tokens, request.limits.vocab_size,
+                *calibrations_.Get(*request.key));
+}
+
+}  // namespace strata::draft

@@ -1,0 +1,79 @@
+#ifndef STRATA_SERVICES_DRAFT_HIERARCHY_TREE_DRAFTER_H_
+#define STRATA_SERVICES_DRAFT_HIERARCHY_TREE_DRAFTER_H_
+
+#include <cstddef>
+#include <memory>
+#include <span>
+
+#include "absl/time/time.h"
+#include "common/base/draft_tree.h"
+#include "services/draft/hierarchy/calibrated_policy.h"
+#include "services/draft/hierarchy/calibration_store.h"
+#include "services/draft/hierarchy/draft_limits.h"
+#include "services/draft/hierarchy/drafter.h"
+#include "services/draft/hierarchy/locality_policy.h"
+#include "services/draft/tiers/model_key.h"
+#include "services/draft/tiers/model_store.h"
+#include "services/draft/tiers/tier.h"
+
+namespace strata::draft {
+
+struct PolicyOptions {
+  // What Policy::kDefault stands for.
+  Policy policy = Policy::kCalibrated;
+  LocalityOptions locality;
+  CalibratedOptions calibrated;
+  // Models and tenants whose calibration is held in memory, 150 KB each; at least 1.
+  size_t max_calibrations = 256;
+};
+
+// One tree to draft. Everything is borrowed for the call.
+struct TreeRequest {
+  // Null: the sequence has no such tier.
+  const Tier* predicted = nullptr;
+  const Tier* context_tier = nullptr;
+  const ModelKey* key = nullptr;
+  std::span<const TokenId> context;
+  Policy policy = Policy::kDefault;
+  DraftLimits limits;
+  DraftTree* tree = nullptr;
+};
+
+// The tiers that sequences share, and the policies that draft from all tiers. Knows nothing of
+// sessions or sequences. Thread-safe.
+class TreeDrafter {
+ public:
+  // `options` are valid; `corpus` and `models` may be null.
+  TreeDrafter(const PolicyOptions& options, std::shared_ptr<const Tier> corpus,
+              std::shared_ptr<ModelStore> models);
+
+  // Fills every request's tree. Those of the calibrated policy are drafted together. After
+  // `deadline` trees are left as they are, possibly empty.
+  void Draft(std::span<const TreeRequest> requests, absl::Time deadline) const;
+  // Calibrates with `tokens`, which verification accepted after request.context. The context tier
+  // must not hold them yet; request.tree is not used.
+  void Learn(const TreeRequest& request, std::span<const TokenId> tokens) const;
+  // Hands what was learned to the model store.
+  void SaveCalibrations() const { calibrations_.Save(); }
+
+ private:
+  // What a request reads, kept alive while it does.
+  struct Sources {
+    std::shared_ptr<const Tier> model;
+    std::shared_ptr<const Tier> recycled;
+    // In the order of kEvidenceTiers.
+    EvidenceSources tiers{};
+  };
+
+  bool IsCalibrated(const TreeRequest& request) const;
+  Sources SourcesOf(const TreeRequest& request) const;
+
+  const PolicyOptions options_;
+  const std::shared_ptr<const Tier> corpus_;
+  const std::shared_ptr<ModelStore> models_;
+  mutable CalibrationStore calibrations_;
+};
+
+}  // namespace strata::draft
+
+#endif  // STRATA_SERVICES_DRAFT_HIERARCHY_TREE_DRAFTER_H_

@@ -1,0 +1,67 @@
+#include "services/verify/engine/ranking.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace strata::engine {
+namespace {
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+float BlockMax(std::span<const float> block) {
+  // Several maxima side by side, so that the compiler may use vectors. `x > m` is false for NaN.
+  std::array<float, 16> lanes;
+  lanes.fill(kLowest);
+  size_t i = 0;
+  for (; i + lanes.size() <= block.size(); i += lanes.size()) {
+    for (size_t lane = 0; lane < lanes.size(); ++lane) {
+      const float x = block[i + lane];
+      lanes[lane] = x > lanes[lane] ? x : lanes[lane];
+    }
+  }
+  for (; i < block.size(); ++i) lanes[0] = block[i] > lanes[0] ? block[i] : lanes[0];
+  return *std::max_element(lanes.begin(), lanes.end());
+}
+
+}  // namespace
+
+void BlockMaxima(std::span<const float> logits, float* block_max) {
+  const auto size = static_cast<int64_t>(logits.size());
+  for (int64_t begin = 0; begin < size; begin += kLogitBlock) {
+    *block_max++ = BlockMax(logits.subspan(begin, std::min(kLogitBlock, size - begin)));
+  }
+}
+
+int TopTokens(std::span<const float> logits, std::span<const float> block_max,
+              std::span<int32_t> top) {
+  const size_t wanted = std::min(top.size(), logits.size());
+  if (wanted == 0) return 0;
+  struct Entry {
+    float logit;
+    int32_t id;
+  };
+  // Sorted, the best first; ids come ascending, so that a later equal one stays behind.
+  std::vector<Entry> best;
+  best.reserve(wanted + 1);
+  const auto size = static_cast<int64_t>(logits.size());
+  for (int64_t begin = 0, block = 0; begin < size; begin += kLogitBlock, ++block) {
+    if (best.size() == wanted && !(block_max[block] > best.back().logit)) continue;
+    const int64_t end = std::min(begin + kLogitBlock, size);
+    for (int64_t i = begin; i < end; ++i) {
+      const float logit = std::isnan(logits[i]) ? kLowest : logits[i];
+      if (best.size() == wanted && !(logit > best.back().logit)) continue;
+      const auto at =
+          std::upper_bound(best.begin(), best.end(), logit,
+                           [](float value, const Entry& entry) { return value > entry.logit; });
+      best.insert(at, {logit, static_cast<int32_t>(i)});
+      if (best.size() > wanted) best.pop_back();
+    }
+  }
+  for (size_t i = 0; i < wanted; ++i) top[i] = best[i].id;
+  return static_cast<int>(wanted);
+}
+
+}  // namespace strata::engine
