@@ -36,8 +36,10 @@ class DraftServiceTest : public testing::Test {
     const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
     for (TokenId token = 0; token < 40; ++token) corpus->Teach({token, 40, 41});
     auto drafter = NewDrafter({.corpus = corpus,
-                               .corpus_snapshot = "snap",
-                               .corpus_tokens = 77,
+                               .corpus_info =
+                                   [] {
+                                     return CorpusInfo{"snap", 77};
+                                   },
                                .tokenizer_fingerprint = "fp",
                                .policy = {.policy = Policy::kLocality}});
     ASSERT_TRUE(drafter.ok()) << drafter.status();

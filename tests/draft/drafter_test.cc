@@ -285,8 +285,10 @@ TEST(DrafterTest, IdleSequencesGiveWay) {
 TEST(DrafterTest, SessionsAreCheckedAndCounted) {
   const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
   const auto drafter = MakeDrafter({.corpus = corpus,
-                                    .corpus_snapshot = "snap",
-                                    .corpus_tokens = 5,
+                                    .corpus_info =
+                                        [] {
+                                          return CorpusInfo{"snap", 5};
+                                        },
                                     .tokenizer_fingerprint = "fp",
                                     .limits = {.max_sessions = 1}});
   uint64_t session = 0;

@@ -19,6 +19,16 @@ namespace {
 // Text that is counted as a whole. A change makes the leftovers of older builds unfit; see JobOf.
 constexpr size_t kPartBytes = 256 << 10;
 
+// What a build needs beside the windows, as measured with two threads: tokenizer, buffers of runs
+// and files, and what the allocator keeps.
+constexpr size_t kOverheadBytes = size_t{224} << 20;
+
+// Bytes for the windows of all threads, so that the process stays within `memory_bytes`, or within
+// kOverheadBytes + memory_bytes / 2 if that is more.
+size_t WindowBytes(size_t memory_bytes) {
+  return std::max(memory_bytes / 2, memory_bytes - std::min(memory_bytes, kOverheadBytes));
+}
+
 // Consecutive pieces of one file.
 struct Batch {
   InputPart part;
@@ -33,8 +43,8 @@ class CountingPool {
   CountingPool(const Tokenizer& tokenizer, SnapshotBuilder& builder, const BuilderOptions& options)
       : tokenizer_(tokenizer), max_queued_(2 * static_cast<size_t>(options.threads)) {
     for (int i = 0; i < options.threads; ++i) {
-      std::unique_ptr<WindowSpiller> spiller =
-          builder.NewSpiller(options.memory_bytes / static_cast<size_t>(options.threads));
+      std::unique_ptr<WindowSpiller> spiller = builder.NewSpiller(
+          WindowBytes(options.memory_bytes) / static_cast<size_t>(options.threads));
       threads_.emplace_back([this, spiller = std::move(spiller)] { Work(*spiller); });
     }
   }

@@ -521,8 +521,11 @@ DrafterStats HierarchyDrafter::Stats() const {
     stats.live_sequences = live_sequences_;
   }
   stats.model_tier_bytes = options_.model_store == nullptr ? 0 : options_.model_store->bytes();
-  stats.corpus_tokens = options_.corpus_tokens;
-  stats.snapshot = options_.corpus_snapshot;
+  if (options_.corpus_info) {
+    CorpusInfo info = options_.corpus_info();
+    stats.corpus_tokens = info.tokens;
+    stats.snapshot = std::move(info.snapshot);
+  }
   for (int i = 0; i < kTierKinds; ++i) {
     stats.judged_nodes[i] = judged_nodes_[i];
     stats.accepted_nodes[i] = accepted_nodes_[i];

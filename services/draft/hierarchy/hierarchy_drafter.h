@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -33,11 +34,17 @@ struct DrafterLimits {
   absl::Duration idle_before_eviction = absl::Seconds(60);
 };
 
+// Of the corpus snapshot that is live.
+struct CorpusInfo {
+  std::string snapshot;
+  uint64_t tokens = 0;
+};
+
 struct DrafterOptions {
   // The corpus, thread-safe; null: none.
   std::shared_ptr<const Tier> corpus;
-  std::string corpus_snapshot;
-  uint64_t corpus_tokens = 0;
+  // Asked for Stats(), from any thread; null: there is nothing to tell.
+  std::function<CorpusInfo()> corpus_info;
   // Tokenizer that sessions must have, usually the corpus's. Required with a corpus; empty without
   // one allows any.
   std::string tokenizer_fingerprint;

@@ -41,10 +41,12 @@ absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options) {
   auto corpus = CorpusHolder::Open(std::move(corpus_options));
   if (!corpus.ok()) return corpus.status();
   options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
-  options.corpus_snapshot = (*corpus)->snapshot_name();
-  options.corpus_tokens = (*corpus)->token_count();
-  spdlog::info("corpus snapshot {}: {} tokens, tokenizer {}", options.corpus_snapshot,
-               options.corpus_tokens, options.tokenizer_fingerprint);
+  options.corpus_info = [holder = *corpus] {
+    const auto tier = holder->tier();
+    return CorpusInfo{tier->snapshot_name(), tier->token_count()};
+  };
+  spdlog::info("corpus snapshot {}: {} tokens, tokenizer {}", (*corpus)->snapshot_name(),
+               (*corpus)->token_count(), options.tokenizer_fingerprint);
   options.corpus = *std::move(corpus);
   return absl::OkStatus();
 }

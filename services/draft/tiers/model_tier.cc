@@ -1,6 +1,7 @@
 #include "services/draft/tiers/model_tier.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 namespace strata::draft {
@@ -59,18 +60,15 @@ bool ModelTier::ForgetOldest() {
 }
 
 void ModelTier::Settle() {
-  if (gate_.Drained()) {
-    leaving_.clear();
-    if (counts_.has_retired()) {
-      leaving_ = counts_.TakeRetired();
-      gate_.Flip();
-      // Often nobody reads just now.
-      if (gate_.Drained()) leaving_.clear();
-    }
+  if (counts_.has_retired()) {
+    // Freed before this returns, because what waits for a reader that lost its core would add up,
+    // and eviction would forget ever more text for memory that does not come back. Readers stay for
+    // microseconds otherwise.
+    const auto leaving = counts_.TakeRetired();
+    gate_.Flip();
+    while (!gate_.Drained()) std::this_thread::yield();
   }
-  size_t bytes = sizeof(*this) + counts_.bytes() + segment_bytes_;
-  for (const auto& table : leaving_) bytes += table->bytes();
-  bytes_.store(bytes, std::memory_order_relaxed);
+  bytes_.store(sizeof(*this) + counts_.bytes() + segment_bytes_, std::memory_order_relaxed);
 }
 
 std::vector<ModelSegment> ModelTier::Segments(uint64_t* version) const {

@@ -48,15 +48,13 @@ class ModelTier final : public Tier {
 
  private:
   static size_t SegmentBytes(const ModelSegment& segment);
-  // Frees replaced tables that no reader can see any more, and updates bytes_.
+  // Frees replaced tables once no reader can see them any more, and updates bytes_.
   void Settle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Of writers, and of Segments; not of Match.
   mutable absl::Mutex mutex_;
   std::deque<ModelSegment> segments_ ABSL_GUARDED_BY(mutex_);
   size_t segment_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Replaced tables that wait for readers to leave.
-  std::vector<std::unique_ptr<NgramTable>> leaving_ ABSL_GUARDED_BY(mutex_);
   // Changed under mutex_, matched without.
   NgramCounts counts_;
   mutable ReadGate gate_;

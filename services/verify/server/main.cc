@@ -74,8 +74,10 @@ absl::StatusOr<EmbeddedHierarchy> MakeHierarchy(const Flags& flags) {
     auto corpus = draft::CorpusHolder::Open(std::move(corpus_options));
     if (!corpus.ok()) return corpus.status();
     options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
-    options.corpus_snapshot = (*corpus)->snapshot_name();
-    options.corpus_tokens = (*corpus)->token_count();
+    options.corpus_info = [holder = *corpus] {
+      const auto tier = holder->tier();
+      return draft::CorpusInfo{tier->snapshot_name(), tier->token_count()};
+    };
     options.corpus = *std::move(corpus);
   }
   std::vector<std::string> warnings;

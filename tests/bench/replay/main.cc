@@ -47,8 +47,9 @@ absl::StatusOr<std::unique_ptr<DraftDriver>> OpenLocal(const Flags& flags, Corpu
   options.policy = flags.policy;
   if (corpus != nullptr) {
     options.tokenizer_fingerprint = identity.tokenizer_fingerprint;
-    options.corpus_snapshot = corpus->snapshot_name();
-    options.corpus_tokens = corpus->token_count();
+    options.corpus_info = [corpus] {
+      return draft::CorpusInfo{corpus->snapshot_name(), corpus->token_count()};
+    };
     options.corpus = std::move(corpus);
   }
   options.use_context = flags.uses(TierKind::kContext);
