@@ -22,6 +22,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--strata", type=pathlib.Path, help="folder with strata-replay")
     parser.add_argument("--snapshot", type=pathlib.Path, help="strata-corpus build of --corpus-text")
     parser.add_argument("--budgets", default="4,8,16,32,64", help="nodes of Strata's trees")
+    parser.add_argument("--path-probabilities", default="0.25,0.05",
+                        help="least path probabilities, at 32 nodes: trees that are large only where "
+                             "it is likely to pay, as the peers' are; compare at equal drafted nodes")
     parser.add_argument("--policies", default="locality,calibrated", help="Strata's policies")
     parser.add_argument("--peers", default="pld,llama,suffix,rest,aded", help="comma-separated; or none")
     parser.add_argument("--limit", type=int, default=0, help="first rows alone")
@@ -57,10 +60,15 @@ def peers(names: list, arguments: argparse.Namespace):
             yield make()
 
 
-def strata(policy: str, budget: int, arguments: argparse.Namespace) -> harness.Result:
+def strata(policy: str, budget: int, arguments: argparse.Namespace,
+           least: str | None = None) -> harness.Result:
     command = [arguments.strata / "strata-replay", "--model", arguments.model, "--corpus",
                arguments.snapshot, "--replay", arguments.replay, "--policy", policy,
                "--budget", budget, "--limit", arguments.limit, "--json"]
+    name = f"Strata {policy}, {budget} nodes"
+    if least is not None:
+        command += ["--min-path-probability", least]
+        name += f", path >= {least}"
     done = subprocess.run([str(part) for part in command], text=True, capture_output=True)
     if done.returncode != 0:
         sys.exit(f"run.py: {done.stderr.strip()}")
@@ -68,7 +76,7 @@ def strata(policy: str, budget: int, arguments: argparse.Namespace) -> harness.R
     rates = {name: tally["tokens_per_step"] for name, tally in report["categories"].items()}
     rates["all"] = report["tokens_per_step"]
     times = report["steady_draft_us"]
-    return harness.Result(f"Strata {policy}, {budget} nodes", rates, report["drafted_per_step"],
+    return harness.Result(name, rates, report["drafted_per_step"],
                           times["p50"], times["p99"])
 
 
@@ -100,6 +108,9 @@ def main() -> None:
         for policy in arguments.policies.split(","):
             for budget in arguments.budgets.split(","):
                 print_result(strata(policy, int(budget), arguments))
+            if policy == "calibrated":
+                for least in filter(None, arguments.path_probabilities.split(",")):
+                    print_result(strata(policy, 32, arguments, least))
 
 
 if __name__ == "__main__":
