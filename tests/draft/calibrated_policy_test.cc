@@ -31,12 +31,15 @@ struct World {
     job.tree = &tree;
     return job;
   }
-  TierEvidence EvidenceAt(const ContextTail& tail) const {
+  // As the policy gathers it: the corpus is not asked about unlikely places that others know.
+  TierEvidence EvidenceAt(const ContextTail& tail, float path_probability) const {
     const MatchQuery query = {&tail, kMaxContextOrder};
     TierEvidence evidence{};
     context.Match({&query, 1}, kMaxLevels, {&evidence[1], 1});
     model.Match({&query, 1}, kMaxLevels, {&evidence[3], 1});
-    corpus.Match({&query, 1}, kMaxLevels, {&evidence[4], 1});
+    if (path_probability >= 0.03f || (evidence[1].levels == 0 && evidence[3].levels == 0)) {
+      corpus.Match({&query, 1}, kMaxLevels, {&evidence[4], 1});
+    }
     return evidence;
   }
 
@@ -77,7 +80,7 @@ float BestSum(const World& world, uint32_t nodes) {
   float sum = 0;
   Open at = {1.0f, ContextTail(world.sequence)};
   for (uint32_t taken = 0; taken < nodes; ++taken) {
-    world.calibration->Rank(world.EvidenceAt(at.tail), kVocabulary, workspace);
+    world.calibration->Rank(world.EvidenceAt(at.tail, at.probability), kVocabulary, workspace);
     for (const Candidate& candidate : workspace.candidates()) {
       open.push({at.probability * candidate.probability, at.tail.Extended(candidate.token)});
     }
@@ -106,12 +109,14 @@ TEST(CalibratedPolicyTest, TheTreeIsAsGoodAsTheBestOfItsSize) {
 TEST(CalibratedPolicyTest, ConfidencesAreTheEstimatesForTheNodesOwnContext) {
   const World world(7);
   const DraftTree tree = Grow(world, 48);
+  const std::vector<float> path = PathProbabilities(tree);
   std::vector<ContextTail> tails;
   for (int i = 0; i < tree.size(); ++i) {
+    const float parent_path = tree.parents[i] < 0 ? 1.0f : path[tree.parents[i]];
     const ContextTail parent =
         tree.parents[i] < 0 ? ContextTail(world.sequence) : tails[tree.parents[i]];
     Calibration::Workspace workspace;
-    world.calibration->Rank(world.EvidenceAt(parent), kVocabulary, workspace);
+    world.calibration->Rank(world.EvidenceAt(parent, parent_path), kVocabulary, workspace);
     const auto candidates = workspace.candidates();
     const auto it = std::find_if(candidates.begin(), candidates.end(),
                                  [&](const Candidate& c) { return c.token == tree.tokens[i]; });
