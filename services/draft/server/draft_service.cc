@@ -51,7 +51,7 @@ class OpenSession {
       return absl::InvalidArgumentError("the first message of a stream must have a handshake");
     }
     handshake_ = request.handshake();
-    const absl::Status status =
+    absl::Status status =
         drafter_->OpenSession(handshake_.verifier_id(), handshake_.model_id(),
                               handshake_.tokenizer_fingerprint(), handshake_.vocab_size(), &id_);
     open_ = status.ok();

@@ -36,8 +36,9 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::move(value)) {}
-  Result(Status status) : state_(std::move(status)) {}
+  // Implicit, so that functions may return either.
+  Result(T value) : state_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
+  Result(Status status) : state_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
   bool ok() const { return std::holds_alternative<T>(state_); }
   // Requires !ok() to say anything of use.
   Status status() const { return ok() ? Status() : std::get<Status>(state_); }
