@@ -86,7 +86,7 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view conte
     if (file == nullptr) return Errno("cannot create", temporary);
     if (std::fwrite(contents.data(), 1, contents.size(), file.get()) != contents.size() ||
         std::fclose(file.release()) != 0) {
-      const absl::Status status = Errno("cannot write", temporary);
+      absl::Status status = Errno("cannot write", temporary);
       ::unlink(temporary.c_str());
       return status;
     }

@@ -44,7 +44,7 @@ std::string ManifestToJson(const Manifest& manifest);
 
 // FAILED_PRECONDITION for a foreign format version, which it names; DATA_LOSS for anything that
 // ManifestToJson would not have written.
-absl::StatusOr<Manifest> ParseManifest(std::string_view json);
+absl::StatusOr<Manifest> ParseManifest(std::string_view text);
 
 // Resolves what CorpusTier::Open takes to the snapshot's folder.
 absl::StatusOr<std::string> ResolveSnapshot(const std::string& dir);

@@ -170,6 +170,7 @@ absl::StatusOr<MergeReport> MergeShards(const MergeRequest& request) {
   if (!builder.ok()) return builder.status();
   const WindowSource source = [&](TokenId first, TokenId last) {
     std::vector<std::unique_ptr<WindowCursor>> cursors;
+    cursors.reserve(shards.size());
     for (const Shard& shard : shards) {
       cursors.push_back(std::make_unique<ShardCursor>(shard, first, last));
     }

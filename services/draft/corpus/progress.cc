@@ -31,9 +31,7 @@ void ProgressBar::Show(const std::string& phase, double share) {
     }
     phase_ = phase;
     started_ = now;
-  } else if (now - drawn_ < absl::Milliseconds(100) && share < 1.0) {
-    return;
-  } else if (share_ >= 1.0) {
+  } else if (share_ >= 1.0 || (now - drawn_ < absl::Milliseconds(100) && share < 1.0)) {
     return;
   }
   drawn_ = now;

@@ -2,6 +2,7 @@
 #define STRATA_SERVICES_DRAFT_CORPUS_WINDOWS_H_
 
 #include <algorithm>
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -31,7 +32,7 @@ inline bool SameWindow(const Window& a, const Window& b) {
 inline bool WindowBefore(const Window& a, const Window& b) {
   const auto order = std::lexicographical_compare_three_way(a.context.begin(), a.context.end(),
                                                             b.context.begin(), b.context.end());
-  return order != 0 ? order < 0 : a.next < b.next;
+  return std::is_neq(order) ? std::is_lt(order) : a.next < b.next;
 }
 
 // Receives distinct windows, ascending. Borrowed for the call.

@@ -11,6 +11,10 @@
 namespace strata::verify {
 namespace {
 
+// Rows of a step that are ranked for the draft source, which takes 1,024 at most. A tree's first
+// nodes are its likeliest.
+constexpr size_t kMaxRankedRows = 512;
+
 // Whatever a draft source says, an index of the statistics.
 size_t TierIndex(TierKind tier) {
   return static_cast<size_t>(tier) < kTierKinds ? static_cast<size_t>(tier) : 0;
@@ -83,7 +87,8 @@ void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t fir
   rankings_.clear();
   // A request without speculation teaches nothing.
   if (!request_.speculate) return;
-  for (size_t i = 0; i < logit_rows_.size(); ++i) {
+  const size_t rows = std::min(logit_rows_.size(), kMaxRankedRows);
+  for (size_t i = 0; i < rows; ++i) {
     RowRanking& ranking = rankings_.emplace_back();
     if (i == 0) {
       ranking.token = tokens_.back();

@@ -55,8 +55,9 @@ class LiveSequence {
   // Passes new tokens to the sink. INTERNAL if the engine refuses to commit.
   absl::Status TakeLogits(std::span<const float> logits, int64_t vocab_size, engine::Engine& engine,
                           engine::SamplerScratch& scratch);
-  // Keeps the `count` best next tokens of every row of `output` from `first_row` on for the next
-  // query. Before TakeLogits of the same pass.
+  // Keeps the `count` best next tokens of the rows of `output` from `first_row` on, one for each
+  // of PrepareInput's logit_rows (the first 512), for the next query. Before TakeLogits of the same
+  // pass.
   void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
 
   // Gives the KV pages back. Only Finish may follow.

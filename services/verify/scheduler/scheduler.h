@@ -34,8 +34,9 @@ struct SchedulerOptions {
   uint32_t draft_nodes = 16;
   uint32_t max_draft_nodes = 256;
   // Next tokens of each verified row, accepted or not, that the draft source is told of (Token
-  // Recycling, arXiv 2408.08696), 0 to RowRanking::kMaxTokens; 0: none.
-  int recycled_tokens = 0;
+  // Recycling, arXiv 2408.08696), 0 to RowRanking::kMaxTokens; 0: none. On SmolLM2 eight gave 2.77
+  // tokens a step instead of 2.43 at 32 nodes, and 2.19 instead of 2.10 at 8 (40 dev questions).
+  int recycled_tokens = RowRanking::kMaxTokens;
 };
 
 // INVALID_ARGUMENT names the option that is out of range.
