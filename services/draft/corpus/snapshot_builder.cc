@@ -42,9 +42,10 @@ bool IsWhole(const fs::path& snapshot) {
   return fs::exists(snapshot / kManifestName, error);
 }
 
+// Whether it is a folder that a build left, and no foreign one that happens to have such a folder
+// in it: what is not ours must never be cleaned away.
 bool IsLeftover(const fs::path& snapshot, const std::string& job) {
-  std::error_code error;
-  return fs::is_directory(snapshot / Staging::kName, error) &&
+  return Staging::IsOurs(snapshot.string()) &&
          (!IsWhole(snapshot) || (!job.empty() && Staging::LeftoverJob(snapshot.string()) == job));
 }
 

@@ -47,6 +47,20 @@ absl::Status Clean(const fs::path& folder, Keep keep) {
 
 }  // namespace
 
+bool Staging::IsOurs(const std::string& snapshot_dir) {
+  const fs::path folder = fs::path(snapshot_dir) / kName;
+  std::error_code error;
+  if (fs::exists(folder / kJobName, error)) return true;
+  if (!fs::is_directory(folder, error)) return false;
+  const auto holds_only = [&error](const fs::path& path, std::string_view name) {
+    for (const auto& entry : fs::directory_iterator(path, error)) {
+      if (entry.path().filename() != name) return false;
+    }
+    return !error;
+  };
+  return holds_only(snapshot_dir, kName) && holds_only(folder, kLockName);
+}
+
 std::string Staging::LeftoverJob(const std::string& snapshot_dir) {
   auto job = ReadSmallFile((fs::path(snapshot_dir) / kName / kJobName).string(), kMaxJobBytes);
   return job.ok() ? *std::move(job) : "";

@@ -33,6 +33,9 @@ class Staging {
   static absl::StatusOr<std::unique_ptr<Staging>> Open(const std::string& snapshot_dir,
                                                        const std::string& job, bool fresh = false,
                                                        bool whole = false);
+  // Whether a build made `snapshot_dir`: there is its job, or nothing yet but the folder and lock
+  // it begins with.
+  static bool IsOurs(const std::string& snapshot_dir);
   // The job of an unfinished build in `snapshot_dir`; empty if there is none.
   static std::string LeftoverJob(const std::string& snapshot_dir);
 

@@ -28,14 +28,7 @@ std::shared_ptr<Calibration> CalibrationStore::Get(const ModelKey& key) {
     return found->second.calibration;
   }
   Entry entry;
-  if (store_ != nullptr) {
-    const std::string saved = store_->Calibration(key);
-    // One that an older build saved in another form is learned anew.
-    if (auto decoded = Calibration::Decode(saved); !saved.empty() && decoded.ok()) {
-      entry.calibration = *std::move(decoded);
-    }
-  }
-  if (entry.calibration == nullptr) entry.calibration = std::make_shared<Calibration>();
+  entry.calibration = Load(key);
   entry.saved = entry.calibration->observations();
   entry.used = ++clock_;
   if (entries_.size() >= max_calibrations_) {
@@ -46,6 +39,27 @@ std::shared_ptr<Calibration> CalibrationStore::Get(const ModelKey& key) {
     entries_.erase(oldest);
   }
   return entries_.emplace(key, std::move(entry)).first->second.calibration;
+}
+
+std::shared_ptr<const Calibration> CalibrationStore::Peek(const ModelKey& key) const {
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = entries_.find(key);
+    if (found != entries_.end()) return found->second.calibration;
+  }
+  if (store_ == nullptr || store_->Find(key) == nullptr) return prior_;
+  return Load(key);
+}
+
+std::unique_ptr<Calibration> CalibrationStore::Load(const ModelKey& key) const {
+  if (store_ != nullptr) {
+    const std::string saved = store_->Calibration(key);
+    // One that an older build saved in another form is learned anew.
+    if (auto decoded = Calibration::Decode(saved); !saved.empty() && decoded.ok()) {
+      return *std::move(decoded);
+    }
+  }
+  return std::make_unique<Calibration>();
 }
 
 void CalibrationStore::Save() {

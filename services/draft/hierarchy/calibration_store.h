@@ -26,6 +26,8 @@ class CalibrationStore {
 
   // That of `key`, from `store` or new. Stays valid if it is dropped meanwhile.
   std::shared_ptr<Calibration> Get(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for reading alone: keeps nothing, and takes nothing else's place.
+  std::shared_ptr<const Calibration> Peek(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Hands to `store` what was learned since; cheap if little was.
   void Save() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -38,12 +40,16 @@ class CalibrationStore {
     uint64_t used = 0;
   };
 
+  // That of `key` in the model store, or a new one.
+  std::unique_ptr<Calibration> Load(const ModelKey& key) const;
   void Save(const ModelKey& key, Entry& entry, uint64_t least_news)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   ModelStore* const store_;
   const size_t max_calibrations_;
-  absl::Mutex mutex_;
+  // What a model and tenant starts from.
+  const std::shared_ptr<const Calibration> prior_ = std::make_shared<Calibration>();
+  mutable absl::Mutex mutex_;
   absl::flat_hash_map<ModelKey, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   uint64_t clock_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -82,6 +82,9 @@ class Drafter {
                                  std::span<const TokenId> predicted, uint32_t node_budget,
                                  uint32_t max_depth, Policy policy, DraftTree& tree) = 0;
   virtual DrafterStats Stats() const = 0;
+  // Hands what was learned of how far drafts can be trusted to the model store, to be saved with
+  // it.
+  virtual void SaveCalibrations() = 0;
 };
 
 }  // namespace strata::draft

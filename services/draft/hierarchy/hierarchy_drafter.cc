@@ -99,6 +99,7 @@ class HierarchyDrafter final : public Drafter {
                          uint32_t node_budget, uint32_t max_depth, Policy policy,
                          DraftTree& tree) override;
   DrafterStats Stats() const override;
+  void SaveCalibrations() override { trees_.SaveCalibrations(); }
 
  private:
   absl::Status CheckFingerprint(const std::string& tokenizer_fingerprint) const;
@@ -420,6 +421,10 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   status.Update(CheckTokens("predicted_tokens", predicted, vocab_size));
   if (!status.ok()) return status;
 
+  // The index over them counts like that of a live sequence.
+  const size_t tokens = context.size() + predicted.size();
+  SequenceAnswer full;
+  if (!Reserve(0, tokens, full)) return absl::ResourceExhaustedError(full.message);
   ContextTier context_tier;
   context_tier.Append(context);
   // Where the output begins is not known here, so the predicted text is matched, never started.
@@ -435,7 +440,9 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   request.limits.max_depth = max_depth;
   request.limits.vocab_size = vocab_size;
   request.tree = &tree;
+  request.stateless = true;
   trees_.Draft({&request, 1}, absl::InfiniteFuture());
+  Release(0, tokens);
   return absl::OkStatus();
 }
 

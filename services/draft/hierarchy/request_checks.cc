@@ -9,7 +9,6 @@ constexpr size_t kMaxVerifierIdBytes = 128;
 constexpr size_t kMaxModelIdBytes = 256;
 constexpr size_t kMaxFingerprintBytes = 256;
 constexpr size_t kMaxTenantBytes = 128;
-constexpr size_t kMaxRankings = 1024;
 
 absl::Status CheckLength(const char* what, const std::string& value, size_t min, size_t max) {
   if (value.size() >= min && value.size() <= max) return absl::OkStatus();

@@ -14,6 +14,9 @@
 // sentence that names the field, its value and what is allowed.
 namespace strata::draft {
 
+// Rankings of one sequence in one message.
+inline constexpr size_t kMaxRankings = 1024;
+
 absl::Status CheckVerifierId(const std::string& verifier_id);
 // Names, and the vocabulary, of a model.
 absl::Status CheckModel(const std::string& model_id, const std::string& tokenizer_fingerprint,

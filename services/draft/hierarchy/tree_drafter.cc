@@ -33,7 +33,7 @@ TreeDrafter::Sources TreeDrafter::SourcesOf(const TreeRequest& request) const {
 
 void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadline) const {
   std::vector<Sources> sources;
-  std::vector<std::shared_ptr<Calibration>> calibrations;
+  std::vector<std::shared_ptr<const Calibration>> calibrations;
   std::vector<CalibratedJob> jobs;
   sources.reserve(requests.size());
   calibrations.reserve(requests.size());
@@ -45,7 +45,13 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
       // Sequences of one model and tenant, which is most batches, share the last one's.
       const bool same =
           !jobs.empty() && *(&request - 1)->key == *request.key && IsCalibrated(*(&request - 1));
-      calibrations.push_back(same ? calibrations.back() : calibrations_.Get(*request.key));
+      if (same) {
+        calibrations.push_back(calibrations.back());
+      } else if (request.stateless) {
+        calibrations.push_back(calibrations_.Peek(*request.key));
+      } else {
+        calibrations.push_back(calibrations_.Get(*request.key));
+      }
       jobs.push_back({.tiers = sources.back().tiers,
                       .context = request.context,
                       .calibration = calibrations.back().get(),

@@ -36,6 +36,8 @@ struct TreeRequest {
   std::span<const TokenId> context;
   Policy policy = Policy::kDefault;
   DraftLimits limits;
+  // Nothing may be kept of the request, not even that its model and tenant exist.
+  bool stateless = false;
   DraftTree* tree = nullptr;
 };
 

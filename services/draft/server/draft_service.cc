@@ -16,6 +16,7 @@
 
 namespace strata::draft {
 namespace {
+constexpr size_t kLargeMessageBytes = size_t{1} << 20;
 
 // Place of the method in the service, as declared in draft.proto.
 constexpr int kDraftStreamIndex = 0;
@@ -102,6 +103,7 @@ grpc::Status DraftService::ServeStream(
   std::vector<RowRanking> rankings;
   while (stream->Read(&bytes)) {
     const absl::Time received = absl::Now();
+    const bool large = bytes.Length() > kLargeMessageBytes;
     if (!grpc::SerializationTraits<v1::DraftRequest>::Deserialize(&bytes, &request).ok()) {
       return grpc::Status(grpc::INVALID_ARGUMENT,
                           "a message of the stream is not a strata.v1.DraftRequest");
@@ -132,6 +134,12 @@ grpc::Status DraftService::ServeStream(
     const int64_t elapsed = absl::ToInt64Microseconds(absl::Now() - received);
     response.set_service_time_us(
         static_cast<uint32_t>(std::clamp<int64_t>(elapsed, 0, UINT32_MAX)));
+    if (large) {
+      // A message's memory is kept for the next one; a large one's would be for the stream's life.
+      request = v1::DraftRequest();
+      updates = {};
+      rankings = {};
+    }
     if (!stream->Write(response)) break;
     if (!registered.SetBusy(false)) {
       return grpc::Status(grpc::UNAVAILABLE, "the draft service shuts down");

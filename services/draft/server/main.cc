@@ -76,7 +76,8 @@ absl::Status Serve(const Flags& flags) {
   auto drafter = NewDrafter(std::move(options));
   if (!drafter.ok()) return drafter.status();
   // Before the service, so that the last save comes after every stream's output was learned.
-  const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s));
+  const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s),
+                            [&drafter] { (*drafter)->SaveCalibrations(); });
   DraftService service(drafter->get(), fingerprint, STRATA_VERSION);
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "services/draft/hierarchy/request_checks.h"
+
 namespace strata::draft {
 
 // Tiers and statuses are cast from one enum to the other.
@@ -64,7 +66,10 @@ SequenceUpdate UpdateOf(const v1::SequenceRequest& request) {
 }
 
 void RankingsOf(const v1::SequenceRequest& request, std::vector<RowRanking>& out) {
+  const size_t before = out.size();
   for (const v1::RowRanking& ranking : request.rankings()) {
+    // One more than is allowed is as good as all: the drafter refuses it.
+    if (out.size() - before > kMaxRankings) break;
     RowRanking& row = out.emplace_back();
     if (ranking.has_previous_token()) {
       row.previous_token = static_cast<TokenId>(ranking.previous_token());

@@ -92,7 +92,7 @@ void ModelStore::LoadFile(const std::string& path, std::vector<std::string>* war
     return;
   }
   auto content = DecodeModelFile(*data);
-  if (content.ok() && FilePath(content->key) != path) {
+  if (content.ok() && fs::path(FilePath(content->key)).filename() != fs::path(path).filename()) {
     content = absl::DataLossError("its name is not that of its model and tenant");
   }
   if (!content.ok()) {
@@ -148,6 +148,7 @@ void ModelStore::Uncount(Entry& entry) {
   entry.dropped = true;
   bytes_ -= entry.counted_bytes;
   entry.counted_bytes = 0;
+  if (entry.recycled_owner != nullptr) recycled_bytes_ -= RecycledTier::kBytes;
 }
 
 void ModelStore::Recount(Entry& entry) {
@@ -181,9 +182,14 @@ void ModelStore::LearnRankings(const ModelKey& key, std::span<const RowRanking> 
   if (rankings.empty()) return;
   Change(key, [&](Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.learn_mutex) {
     if (entry.recycled_owner == nullptr) {
-      // Nobody's text is forgotten for it.
+      // Nobody's text is forgotten for it, now or later: all tables together have a share of their
+      // own.
       constexpr size_t kBytes = RecycledTier::kBytes;
-      if (kBytes > options_.max_bytes / kExtrasShare || bytes_ + kBytes > evict_above_) return;
+      if (bytes_ + kBytes > evict_above_) return;
+      if (recycled_bytes_.fetch_add(kBytes) + kBytes > options_.max_bytes / kExtrasShare) {
+        recycled_bytes_ -= kBytes;
+        return;
+      }
       entry.recycled_owner = std::make_unique<RecycledTier>();
       entry.recycled.store(entry.recycled_owner.get(), std::memory_order_release);
     }
@@ -207,7 +213,8 @@ bool ModelStore::FindLargest(ModelKey& key, std::shared_ptr<Entry>& entry) const
   absl::ReaderMutexLock lock(&mutex_);
   size_t most = 0;
   for (const auto& [candidate, held] : entries_) {
-    const size_t bytes = held->counted_bytes;
+    // Its text: that is what eviction can take.
+    const size_t bytes = held->tier.bytes();
     if (entry != nullptr && bytes <= most) continue;
     key = candidate;
     entry = held;

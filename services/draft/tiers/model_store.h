@@ -129,6 +129,8 @@ class ModelStore {
   const size_t evict_above_;
   FileLock dir_lock_;
   std::atomic<size_t> bytes_ = 0;
+  // Part of bytes_ that is recycled tables.
+  std::atomic<size_t> recycled_bytes_ = 0;
   std::atomic<uint64_t> clock_ = 0;
 
   // Lock order: evict_mutex_, then mutex_ or an entry's learn_mutex, never both: mutex_ is held for

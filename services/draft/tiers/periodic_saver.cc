@@ -6,8 +6,9 @@
 
 namespace strata::draft {
 
-PeriodicSaver::PeriodicSaver(ModelStore* store, absl::Duration interval)
-    : store_(store), interval_(interval), thread_([this] { Run(); }) {}
+PeriodicSaver::PeriodicSaver(ModelStore* store, absl::Duration interval,
+                             std::function<void()> before)
+    : store_(store), interval_(interval), before_(std::move(before)), thread_([this] { Run(); }) {}
 
 PeriodicSaver::~PeriodicSaver() {
   {
@@ -24,6 +25,7 @@ void PeriodicSaver::Run() {
       mutex_.AwaitWithTimeout(absl::Condition(&stop_), interval_);
       stop = stop_;
     }
+    before_();
     if (absl::Status status = store_->Save(); !status.ok()) {
       spdlog::error("the model tiers are not saved in full: {}", std::string(status.message()));
     }

@@ -1,6 +1,7 @@
 #ifndef STRATA_SERVICES_DRAFT_TIERS_PERIODIC_SAVER_H_
 #define STRATA_SERVICES_DRAFT_TIERS_PERIODIC_SAVER_H_
 
+#include <functional>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
@@ -14,8 +15,9 @@ namespace strata::draft {
 // Errors are logged; the next save tries again.
 class PeriodicSaver {
  public:
-  // `store` is borrowed.
-  PeriodicSaver(ModelStore* store, absl::Duration interval);
+  // `store` is borrowed. `before` runs before every save, on the saver's thread.
+  PeriodicSaver(
+      ModelStore* store, absl::Duration interval, std::function<void()> before = [] {});
   ~PeriodicSaver();
   PeriodicSaver(const PeriodicSaver&) = delete;
   PeriodicSaver& operator=(const PeriodicSaver&) = delete;
@@ -25,6 +27,7 @@ class PeriodicSaver {
 
   ModelStore* const store_;
   const absl::Duration interval_;
+  const std::function<void()> before_;
   absl::Mutex mutex_;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

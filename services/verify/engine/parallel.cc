@@ -2,6 +2,10 @@
 
 #include <ATen/Parallel.h>
 
+#if !defined(_OPENMP)
+#error "compile this file for OpenMP: at::parallel_for is a plain loop without"
+#endif
+
 namespace strata::engine {
 
 void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {

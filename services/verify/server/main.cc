@@ -155,7 +155,8 @@ absl::Status Serve(const Flags& flags) {
   // Outlives the scheduler, so that the last save comes after the last output was learned.
   std::optional<draft::PeriodicSaver> saver;
   if (hierarchy) {
-    saver.emplace(hierarchy->store.get(), absl::Seconds(flags.save_interval_s));
+    saver.emplace(hierarchy->store.get(), absl::Seconds(flags.save_interval_s),
+                  [drafter = hierarchy->drafter] { drafter->SaveCalibrations(); });
     source = NewEmbeddedDraftSource(hierarchy->drafter, identity,
                                     absl::Milliseconds(flags.draft_deadline_ms));
   } else if (flags.draft == "remote") {

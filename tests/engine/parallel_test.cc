@@ -1,0 +1,44 @@
+#include "services/verify/engine/parallel.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+namespace strata::engine {
+namespace {
+
+TEST(ParallelTest, EveryIndexOnce) {
+  for (const int64_t count : {0, 1, 7, 1000, 4097}) {
+    std::vector<std::atomic<int>> visits(static_cast<size_t>(count));
+    ParallelFor(count, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ++visits[static_cast<size_t>(i)];
+    });
+    for (const auto& visit : visits) EXPECT_EQ(visit, 1);
+  }
+}
+
+// at::parallel_for is a plain loop in a file that is not compiled for OpenMP.
+TEST(ParallelTest, LargeLoopsUseSeveralThreads) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "this machine has one core";
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  ParallelFor(64, 1, [&](int64_t, int64_t) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    threads.insert(std::this_thread::get_id());
+  });
+  EXPECT_GE(threads.size(), 2u);
+}
+
+TEST(ParallelTest, SmallLoopsStayOnTheCaller) {
+  ParallelFor(8, 8, [&, caller = std::this_thread::get_id()](int64_t begin, int64_t end) {
+    EXPECT_EQ(std::this_thread::get_id(), caller);
+    EXPECT_EQ(end - begin, 8);
+  });
+}
+
+}  // namespace
+}  // namespace strata::engine
