@@ -188,6 +188,19 @@ TEST_F(Resume, ALeftoverOfOtherWorkDoesNotBlock) {
   EXPECT_NE(ReadFile(dir_ / "err").find("ALREADY_EXISTS"), std::string::npos);
 }
 
+TEST_F(Resume, AForeignFolderIsNeverCleaned) {
+  // It happens to have a folder of the same name as a build's.
+  fs::create_directories(dir_ / "root/web/staging");
+  WriteFile(dir_ / "root/web/notes.txt", "mine");
+  WriteFile(dir_ / "root/web/staging/page.html", "mine too");
+  for (const std::string option : {"--json", "--fresh"}) {
+    EXPECT_EQ(Run({"--name", "web", option}), 1);
+    EXPECT_NE(ReadFile(dir_ / "err").find("ALREADY_EXISTS"), std::string::npos);
+  }
+  EXPECT_EQ(ReadFile(dir_ / "root/web/notes.txt"), "mine");
+  EXPECT_EQ(ReadFile(dir_ / "root/web/staging/page.html"), "mine too");
+}
+
 TEST_F(Resume, FreshDiscardsAndInterruptionKeeps) {
   const std::string path = dir_ / "root/s";
   ASSERT_TRUE(KillWhen("s", SIGTERM, [&] { return Runs(path) >= 2; }));

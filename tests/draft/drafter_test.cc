@@ -401,6 +401,20 @@ TEST(DrafterTest, DraftOnceChecksItsArguments) {
   EXPECT_EQ(drafter->Stats().live_sequences, 0u);
 }
 
+TEST(DrafterTest, DraftOnceCountsAgainstTheLiveTokensWhileItRuns) {
+  const auto drafter = MakeDrafter({.limits = {.max_live_tokens = 8}});
+  const uint64_t session = Open(*drafter);
+  const Tokens live = {1, 2, 3, 4, 5};
+  ASSERT_EQ(Send(*drafter, session, {.tokens = live}).status, SequenceStatus::kOk);
+  DraftTree tree;
+  const auto once = [&](const Tokens& context, const Tokens& predicted) {
+    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, Policy::kDefault, tree);
+  };
+  EXPECT_TRUE(absl::IsResourceExhausted(once({1, 1}, {2, 2})));
+  // What a call took is given back.
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(once({1, 1}, {2}).ok());
+}
+
 TEST(DrafterTest, BadOptionsAreRefused) {
   const auto corpus = std::make_shared<ReferenceTier>(TierKind::kCorpus);
   EXPECT_TRUE(absl::IsInvalidArgument(NewDrafter({.corpus = corpus}).status()));

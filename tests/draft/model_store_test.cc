@@ -163,6 +163,21 @@ TEST(ModelStoreTest, WhatIsSavedIsLoaded) {
   EXPECT_EQ(got, want);
 }
 
+TEST(ModelStoreTest, HowTheFolderIsWrittenDoesNotMatter) {
+  const TemporaryFolder folder;
+  {
+    const auto store = OpenOrDie({.dir = folder.path().string() + "/"});
+    Teach(*store, kAlice, {1, 2});
+    ASSERT_TRUE(store->Save().ok());
+  }
+  for (const char* end : {"", "/", "//", "/."}) {
+    std::vector<std::string> warnings;
+    const auto store = OpenOrDie({.dir = folder.path().string() + end}, &warnings);
+    EXPECT_TRUE(warnings.empty()) << warnings[0];
+    EXPECT_EQ(Ask(*store, kAlice, {1}), (std::vector<Tokens>{{2}})) << "'" << end << "'";
+  }
+}
+
 TEST(ModelStoreTest, LoadingUnderALowerLimitKeepsTheNewest) {
   const TemporaryFolder folder;
   std::mt19937 random(8);
