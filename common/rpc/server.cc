@@ -22,6 +22,9 @@ constexpr int kMinThreads = 4;
 constexpr int kMinMessageBytes = 1024;
 // Peers may probe an idle connection this often without being dropped for it.
 constexpr int kMinPingIntervalMs = 5000;
+// A client that vanished without a word is noticed within these, and its calls are cancelled.
+constexpr int kPingIntervalMs = 30'000;
+constexpr int kPingTimeoutMs = 20'000;
 
 absl::Status CheckOptions(const ServerOptions& options) {
   const absl::string_view listen = options.listen;
@@ -69,6 +72,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   // Two servers on one port would share its connections at random; fail instead.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
   int port = 0;

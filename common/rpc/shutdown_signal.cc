@@ -1,10 +1,10 @@
 #include "common/rpc/shutdown_signal.h"
 
 #include <pthread.h>
-#include <csignal>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <ctime>
 
 #include "absl/time/clock.h"

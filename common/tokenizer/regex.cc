@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/tokenizer/strings.h"
@@ -22,6 +23,9 @@ constexpr std::string_view kSpaceSet =
 // The digits of Latin-1 are an oddity of Oniguruma's.
 constexpr std::string_view kWordSet =
     "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
+
+// Escaped letters that mean the same to Oniguruma and PCRE2.
+constexpr std::string_view kSameEscapes = "nrtfaexAz";
 
 // Class members for the characters of a general category (all that begin with
 // `category`: "L" has "Lu" and so on) that PCRE2 does not know yet.
@@ -125,6 +129,12 @@ absl::StatusOr<std::string> TranslateOniguruma(std::string_view pattern) {
           break;
         }
         default:
+          // The others mean something else to PCRE2 (\h, \v, \b), or nothing to one of the two.
+          if (absl::ascii_isalpha(static_cast<unsigned char>(escaped)) &&
+              kSameEscapes.find(escaped) == std::string_view::npos) {
+            return absl::UnimplementedError(absl::StrCat(
+                "\\", std::string(1, escaped), " in the regular expression ", ToAbsl(pattern)));
+          }
           out.push_back('\\');
           out.push_back(escaped);
       }
@@ -226,9 +236,14 @@ void Regex::Split(std::string_view text, std::vector<Span>* spans) const {
   size_t done = 0;  // spans cover [0, done)
   size_t from = 0;  // where the next search starts
   while (from <= text.size() && state.data() != nullptr) {
-    const int found = pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
-                                  state.data(), state.context());
-    // No match, or a limit was hit: what is left is one non-match.
+    int found = pcre2_match(code_.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK,
+                            state.data(), state.context());
+    if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
+      // The JIT's stack is bounded; the interpreter keeps its own on the heap.
+      found = pcre2_match(code_.get(), subject, text.size(), from,
+                          PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, state.data(), state.context());
+    }
+    // No match, or PCRE2's limit of ten million steps: what is left is one non-match.
     if (found < 0) break;
     const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(state.data());
     const size_t begin = bounds[0];

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "services/client/call.h"
@@ -53,6 +54,7 @@ absl::StatusOr<v1::GenerateRequest> BuildRequest(const Flags& flags) {
   } else {
     auto text = PromptText(flags);
     if (!text.ok()) return text.status();
+    if (auto status = CheckUtf8("the prompt", *text); !status.ok()) return status;
     if (flags.chat || !flags.system.empty()) {
       SetChat(flags.system, *text, *request.mutable_chat());
     } else {
@@ -68,25 +70,40 @@ absl::StatusOr<v1::GenerateRequest> BuildRequest(const Flags& flags) {
     if (!text.ok()) return text.status();
     speculation.set_predicted_text(*std::move(text));
   }
+  request.set_request_id(flags.request_id);
+  const std::pair<const char*, const std::string&> texts[] = {
+      {"--system", flags.system},
+      {"the predicted text", speculation.predicted_text()},
+      {"--request-id", request.request_id()},
+      {"--tenant", request.tenant()}};
+  for (const auto& [what, text] : texts) {
+    if (auto status = CheckUtf8(what, text); !status.ok()) return status;
+  }
+  for (const std::string& stop : request.stop()) {
+    if (auto status = CheckUtf8("--stop", stop); !status.ok()) return status;
+  }
   request.set_logprobs(flags.logprobs.has_value());
   request.set_top_logprobs(flags.logprobs.value_or(0));
-  request.set_request_id(flags.request_id);
   return request;
 }
 
-// Models may say anything, escape sequences too: a terminal gets no control
-// characters but tab and newline. Files and pipes get every byte.
+// Models may say anything, escape sequences too: a terminal gets no control characters (C0, DEL,
+// and C1, which is U+0080 to U+009F) but tab and newline. Files and pipes get every byte. `text` is
+// whole characters.
 void WriteText(const std::string& text, bool terminal) {
   if (!terminal) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     return;
   }
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7F) {
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    const bool c1 =
+        byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) <= 0x9F;
+    if (c1) ++i;
+    if (c1 || (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7F) {
       std::fputs("\xEF\xBF\xBD", stdout);
     } else {
-      std::fputc(c, stdout);
+      std::fputc(byte, stdout);
     }
   }
 }

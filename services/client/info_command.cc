@@ -77,6 +77,9 @@ int RunTokenize(const TokenizeFlags& flags, Interrupt& interrupt) {
     if (!read.ok()) return ReportError(read.status(), interrupt, kUsage);
     text = *std::move(read);
   }
+  absl::Status valid = CheckUtf8("the text", text);
+  valid.Update(CheckUtf8("--system", flags.system));
+  if (!valid.ok()) return ReportError(valid, interrupt, kUsage);
   v1::TokenizeRequest request;
   if (flags.chat || !flags.system.empty()) {
     SetChat(flags.system, text, *request.mutable_chat());

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/tokenizer/utf8.h"
 
 namespace strata::client {
 namespace {
@@ -55,9 +56,18 @@ absl::StatusOr<std::string> ReadText(const std::string& path) {
   return ReadStream(in, absl::StrCat("'", path, "'"));
 }
 
+absl::Status CheckUtf8(const std::string& what, const std::string& text) {
+  const size_t valid = tokenizer::ValidUtf8Prefix(text);
+  if (valid == text.size()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      what, " is not UTF-8: byte ", valid, " of ", text.size(), " (from 0) is 0x",
+      absl::Hex(static_cast<unsigned char>(text[valid])), " and part of no character"));
+}
+
 absl::StatusOr<std::vector<BenchPrompt>> ReadPrompts(const std::string& path, size_t limit) {
   auto text = ReadText(path);
   if (!text.ok()) return text.status();
+  if (auto status = CheckUtf8(absl::StrCat("'", path, "'"), *text); !status.ok()) return status;
   const bool rows = absl::EndsWith(path, ".jsonl");
   std::vector<BenchPrompt> prompts;
   size_t line_number = 0;

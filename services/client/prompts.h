@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace strata::client {
@@ -14,6 +15,10 @@ inline constexpr size_t kMaxPromptBytes = 64 << 20;
 
 // All of a file; "-" is standard input.
 absl::StatusOr<std::string> ReadText(const std::string& path);
+
+// INVALID_ARGUMENT, naming `what` and the first byte at fault, if `text` is not UTF-8: no protocol
+// buffer carries it.
+absl::Status CheckUtf8(const std::string& what, const std::string& text);
 
 struct BenchPrompt {
   std::string text;

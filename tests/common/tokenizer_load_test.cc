@@ -146,6 +146,11 @@ TEST(Oniguruma, TranslationKeepsMeaning) {
   EXPECT_THAT(parts("x*", "axb"), ElementsAre("+", "-a", "+x", "-b", "+"));
   EXPECT_EQ(tokenizer::Regex::Compile("a{2}+").status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_EQ(tokenizer::Regex::Compile("[a[b]]").status().code(), absl::StatusCode::kUnimplemented);
+  for (const char* unknown :
+       {"\\h", "\\v", "\\b", "[\\b]", "\\C", "\\R", "\\X", "\\K", "\\Qa\\E"}) {
+    EXPECT_EQ(tokenizer::Regex::Compile(unknown).status().code(), absl::StatusCode::kUnimplemented)
+        << unknown;
+  }
   EXPECT_EQ(tokenizer::Regex::Compile("\\p").status().code(), absl::StatusCode::kInvalidArgument);
 }
 

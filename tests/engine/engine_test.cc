@@ -143,6 +143,32 @@ TEST_P(TinyEngineTest, TreesGiveTheBitsOfPlainSteps) {
   EXPECT_EQ(engine_->kv_pages_free(), engine_->info().kv_pages_total);
 }
 
+// More rows than one matrix product takes; 513 leaves one row over.
+TEST_P(TinyEngineTest, PassesOfManyRowsGiveTheBitsOfPlainSteps) {
+  std::mt19937 random(4);
+  const int64_t vocab = engine_->info().vocab_size;
+  for (const int length : {171, 250}) {
+    std::vector<std::vector<int32_t>> tokens;
+    std::vector<std::unique_ptr<KvSequence>> kv;
+    std::vector<SequenceInput> inputs;
+    const std::vector<int32_t> rows = Iota(length);
+    for (int s = 0; s < 3; ++s) {
+      tokens.push_back(RandomTokens(random, length, vocab));
+      kv.push_back(engine_->NewSequence());
+    }
+    for (int s = 0; s < 3; ++s) inputs.push_back({kv[s].get(), tokens[s], {}, rows});
+    ForwardOutput output;
+    ASSERT_TRUE(engine_->Forward(inputs, output).ok());
+    kv.clear();
+    for (int s = 0; s < 3; ++s) {
+      const std::vector<float> expected = OneByOne(*engine_, tokens[s]);
+      ASSERT_TRUE(
+          SameBits(std::span(output.logits).subspan(s * length * vocab, length * vocab), expected))
+          << length << " rows, sequence " << s;
+    }
+  }
+}
+
 TEST_P(TinyEngineTest, BadBatchesChangeNothing) {
   auto sequence = engine_->NewSequence();
   const std::vector<int32_t> good = {1, 2, 3};
@@ -238,6 +264,9 @@ TEST_F(LoadingTest, ConfigThatDoesNotFit) {
   Refused(ErrorCode::kInvalidArgument, "model.layers.2");
   ReplaceInConfig("\"vocab_size\": 101", "\"vocab_size\": 100");
   Refused(ErrorCode::kInvalidArgument, "embed_tokens");
+  // Refused before room is made for what no file has.
+  ReplaceInConfig("\"intermediate_size\": 80", "\"intermediate_size\": 1048576");
+  Refused(ErrorCode::kInvalidArgument, "mlp.gate_proj");
   ReplaceInConfig("\"vocab_size\": 101", "\"vocab_size\": -5");
   Refused(ErrorCode::kInvalidArgument, "\"vocab_size\" must be");
   ReplaceInConfig("\"vocab_size\": 101,", "");

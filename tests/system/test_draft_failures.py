@@ -80,6 +80,8 @@ def test_killed_then_restarted(pair: Pair, sampling: list[str]) -> None:
     answer = harness.generate(pair.verify, PROMPT, *LONG, *sampling)
     assert answer["text"].strip() == expected.strip()
     assert drafted_remotely(answer) == 0
+    # The verify service drafts from the context by itself meanwhile.
+    assert harness.drafted_by(answer, "context") > 0
     harness.wait_until(lambda: harness.info(pair.verify)["draft_available"] is False,
                        "the verify service knows that the draft service is gone")
 

@@ -1,6 +1,7 @@
 #include "tests/verify/fake_engine.h"
 
 #include <algorithm>
+#include <new>
 
 namespace strata::verify {
 namespace {
@@ -64,6 +65,7 @@ std::unique_ptr<engine::KvSequence> FakeEngine::NewSequence() { return std::make
 
 engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs,
                                    engine::ForwardOutput& output) {
+  if (throw_once_.exchange(false)) throw std::bad_alloc();
   int64_t more = 0;
   for (const engine::SequenceInput& input : inputs) {
     const Kv& kv = static_cast<const Kv&>(*input.sequence);
@@ -77,6 +79,9 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
   }
   if (more > kv_pages_free()) return {engine::ErrorCode::kResourceExhausted, "no free pages"};
   widest_ = std::max(widest_, inputs.size());
+  size_t logit_rows = 0;
+  for (const engine::SequenceInput& input : inputs) logit_rows += input.logit_rows.size();
+  most_logit_rows_ = std::max(most_logit_rows_, logit_rows);
   output.vocab_size = kFakeVocab;
   output.logits.clear();
   output.block_max.clear();

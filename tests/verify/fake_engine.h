@@ -32,8 +32,11 @@ class FakeEngine final : public engine::Engine {
                          engine::ForwardOutput& output) override;
   engine::Status Commit(engine::KvSequence& sequence, std::span<const int32_t> rows) override;
 
-  // Largest number of sequences in one pass so far.
+  // Largest number of sequences, and of rows with logits, in one pass so far.
   size_t widest() const { return widest_; }
+  size_t most_logit_rows() const { return most_logit_rows_; }
+  // The next pass throws, as a library that is out of memory does.
+  void ThrowOnce() { throw_once_ = true; }
 
  private:
   struct Kv;
@@ -41,11 +44,13 @@ class FakeEngine final : public engine::Engine {
   engine::EngineInfo info_;
   // Read by kv_pages_free() from any thread.
   std::atomic<int64_t> used_pages_ = 0;
+  std::atomic<bool> throw_once_ = false;
   size_t widest_ = 0;
+  size_t most_logit_rows_ = 0;
 };
 
 // Id i is one letter: 'a' + i % 26. kFakeEos has no text.
-class FakeTokenizer final : public Tokenizer {
+class FakeTokenizer : public Tokenizer {
  public:
   std::vector<TokenId> Encode(std::string_view text, bool add_special_tokens) const override;
   std::string Decode(const std::vector<TokenId>& ids, bool skip_special_tokens) const override;

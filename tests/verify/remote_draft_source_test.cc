@@ -141,7 +141,107 @@ TEST_F(RemoteDraft, ARestartedServiceIsFoundAgain) {
 TEST_F(RemoteDraft, InvalidTreesAreEmpty) {
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
   service_.mode = FakeService::kInvalid;
-  EXPECT_TRUE(Ask().tree.empty());
+  const DraftReply reply = Ask();
+  EXPECT_TRUE(reply.tree.empty());
+  // It answered: neither the breaker nor the fallback has a part in this.
+  EXPECT_FALSE(reply.missed);
+  service_.mode = FakeService::kGood;
+  EXPECT_EQ(Ask().tree.size(), 1);
+}
+
+// Answers with one token of its own; keeps what it was asked.
+class LocalSource final : public DraftSource {
+ public:
+  static constexpr TokenId kToken = 9;
+  struct Asked {
+    uint64_t sequence_id = 0;
+    bool has_feedback = false;
+  };
+  LocalSource(std::vector<Asked>& asked, std::vector<uint64_t>& closed)
+      : asked_(asked), closed_(closed) {}
+  const char* mode() const override { return "local"; }
+  bool available() const override { return true; }
+  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
+    replies.assign(queries.size(), DraftReply());
+    for (size_t i = 0; i < queries.size(); ++i) {
+      asked_.push_back({queries[i].sequence_id, queries[i].has_feedback});
+      replies[i].tree.Add(kToken, -1, 0.5f, TierKind::kContext);
+    }
+  }
+  void Close(uint64_t sequence_id, std::span<const TokenId>) override {
+    closed_.push_back(sequence_id);
+  }
+
+ private:
+  std::vector<Asked>& asked_;
+  std::vector<uint64_t>& closed_;
+};
+
+TEST_F(RemoteDraft, TheFallbackAnswersWhatIsMissedAndNothingElse) {
+  std::vector<LocalSource::Asked> asked;
+  std::vector<uint64_t> closed;
+  RemoteDraftOptions options;
+  options.deadline = absl::Milliseconds(250);
+  options.breaker.max_misses = 2;
+  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
+                                 {"verifier", "model", "f", 100}, options,
+                                 std::make_unique<LocalSource>(asked, closed));
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  asked.clear();
+  EXPECT_EQ(Ask().tree.tokens, std::vector<TokenId>{kAnswer});
+  EXPECT_TRUE(asked.empty());
+
+  service_.mode = FakeService::kSilent;
+  // The verdict on the last tree is one on the service's own.
+  tokens_.push_back(kAnswer);
+  DraftQuery query;
+  query.sequence_id = 1;
+  query.tokens = tokens_;
+  query.prompt_length = 1;
+  query.node_budget = 4;
+  query.has_feedback = true;
+  const std::vector<int32_t> accepted = {0};
+  query.accepted_nodes = accepted;
+  std::vector<DraftReply> replies;
+  source_->Draft({&query, 1}, replies);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_TRUE(replies[0].missed);
+  EXPECT_EQ(replies[0].tree.tokens, std::vector<TokenId>{LocalSource::kToken});
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_EQ(asked[0].sequence_id, 1u);
+  EXPECT_FALSE(asked[0].has_feedback);
+  source_->Close(1, tokens_);
+  EXPECT_EQ(closed, std::vector<uint64_t>{1});
+}
+
+// 20 sequences of a million tokens are more than the service reads at once.
+TEST_F(RemoteDraft, LongSequencesGoInSeveralMessages) {
+  RemoteDraftOptions options;
+  options.deadline = absl::Seconds(20);
+  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
+                                 {"verifier", "model", "f", 100}, options, nullptr);
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(60)));
+  const int streams = service_.streams;
+  const std::vector<TokenId> tokens(1'000'000, 3);
+  std::vector<DraftQuery> queries(20);
+  for (size_t i = 0; i < queries.size(); ++i) {
+    queries[i].sequence_id = 100 + i;
+    queries[i].tokens = tokens;
+    queries[i].prompt_length = 1;
+    queries[i].node_budget = 4;
+  }
+  size_t answered = 0;
+  int steps = 0;
+  for (; steps < 20 && answered < queries.size(); ++steps) {
+    std::vector<DraftReply> replies;
+    source_->Draft(queries, replies);
+    answered = 0;
+    for (const DraftReply& reply : replies) answered += reply.missed ? 0 : 1;
+    EXPECT_GT(answered, 0u);
+  }
+  EXPECT_EQ(answered, queries.size()) << "after " << steps << " steps";
+  EXPECT_EQ(service_.streams, streams);
+  EXPECT_TRUE(source_->available());
 }
 
 TEST_F(RemoteDraft, ARefusalIsNotAskedAgainAtOnce) {

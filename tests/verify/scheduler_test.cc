@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
+#include <new>
 #include <random>
+#include <utility>
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
@@ -111,6 +113,11 @@ DraftReply Invalid(const DraftQuery& query) {
   return reply;
 }
 
+DraftReply Throws(const DraftQuery& query) {
+  if (query.tokens.size() % 3 == 0) throw std::bad_alloc();
+  return Oracle(query);
+}
+
 GenerationRequest Request(int seed, bool sampled) {
   GenerationRequest request;
   std::mt19937 random(seed);
@@ -154,7 +161,8 @@ TEST_P(Exactness, DraftsChangeNothing) {
   alone.max_batch = 1;
   FakeEngine plain_engine;
   const auto plain = RunAll(NewNoDraftSource(), GetParam(), kRequests, plain_engine, alone);
-  for (const TreeMaker& make : {TreeMaker(Oracle), TreeMaker(RandomTree), TreeMaker(Invalid)}) {
+  for (const TreeMaker& make :
+       {TreeMaker(Oracle), TreeMaker(RandomTree), TreeMaker(Invalid), TreeMaker(Throws)}) {
     FakeEngine engine;
     const auto drafted = RunAll(Scripted(make), GetParam(), kRequests, engine);
     EXPECT_GT(engine.widest(), 1u);
@@ -274,6 +282,140 @@ TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
   EXPECT_TRUE(sinks[1]->tokens.empty());
   EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
   EXPECT_EQ(engine.kv_pages_free(), 100000);
+}
+
+// What a query says of the rows of the step before: each with the model's own best next tokens.
+TEST(Scheduler, RankingsAreThoseOfTheRowsOfTheLastStep) {
+  for (const int recycled : {0, 3}) {
+    FakeEngine engine;
+    FakeTokenizer tokenizer;
+    SchedulerOptions options;
+    options.recycled_tokens = recycled;
+    std::vector<TokenId> last_tokens;
+    DraftTree last_tree;
+    size_t checked = 0;
+    const auto path_to = [&](int32_t node) {
+      std::vector<int32_t> nodes;
+      for (; node >= 0; node = last_tree.parents[node]) nodes.push_back(last_tree.tokens[node]);
+      std::vector<int32_t> path(last_tokens.begin(), last_tokens.end());
+      path.insert(path.end(), nodes.rbegin(), nodes.rend());
+      return path;
+    };
+    GenerationRequest request = Request(7, true);
+    request.final_tokens.clear();
+    request.max_tokens = 60;
+    // Ahead of the first question only the prompt's last row is computed.
+    last_tokens = request.prompt;
+    Scheduler scheduler(
+        options, engine, tokenizer, Scripted([&](const DraftQuery& query) {
+          EXPECT_EQ(query.rankings.size(), recycled == 0 ? 0u : 1u + last_tree.tokens.size());
+          for (size_t row = 0; row < query.rankings.size(); ++row) {
+            const RowRanking& ranking = query.rankings[row];
+            const std::vector<int32_t> path = path_to(static_cast<int32_t>(row) - 1);
+            EXPECT_EQ(ranking.token, path.back());
+            if (path.size() > 1) {
+              EXPECT_EQ(ranking.previous_token, path[path.size() - 2]);
+            }
+            std::vector<float> logits(kFakeVocab);
+            FakeLogits(path, logits);
+            EXPECT_EQ(ranking.size, 3);
+            for (int k = 0; k < ranking.size; ++k) {
+              const auto best = std::max_element(logits.begin(), logits.end());
+              EXPECT_EQ(ranking.next_tokens[k], best - logits.begin());
+              *best = -1e9f;
+            }
+            ++checked;
+          }
+          DraftReply reply = RandomTree(query);
+          last_tokens.assign(query.tokens.begin(), query.tokens.end());
+          last_tree = reply.tree;
+          return reply;
+        }));
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->tokens.size(), 60u);
+    EXPECT_GE(checked, recycled == 0 ? 0u : 400u);
+  }
+}
+
+TEST(Scheduler, TreesOfAllSequencesTogetherAreBounded) {
+  FakeEngine engine(100000);
+  FakeTokenizer tokenizer;
+  SchedulerOptions options;
+  Scheduler scheduler(options, engine, tokenizer, Scripted(RandomTree));
+  std::vector<std::shared_ptr<Recorder>> sinks;
+  for (int i = 0; i < 16; ++i) {
+    GenerationRequest request = Request(3, false);
+    request.final_tokens.clear();
+    request.stop.clear();
+    request.max_tokens = 400;
+    // One that asks for little gets it.
+    request.max_nodes = i == 0 ? 4 : 256;
+    sinks.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(scheduler.Submit(request, sinks.back()).ok());
+  }
+  for (const auto& sink : sinks) {
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->tokens, sinks[0]->tokens);
+    EXPECT_GT(sink->stats.drafted, 0u);
+  }
+  EXPECT_EQ(engine.widest(), 16u);
+  EXPECT_GT(engine.most_logit_rows(), 1000u);
+  EXPECT_LE(engine.most_logit_rows(), 2048u + 16u);
+}
+
+TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  Scheduler scheduler({}, engine, tokenizer, Scripted(Oracle));
+  for (const bool fail : {false, true, false}) {
+    if (fail) engine.ThrowOnce();
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(Request(5, false), sink).ok());
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->status.code(), fail ? absl::StatusCode::kInternal : absl::StatusCode::kOk);
+    EXPECT_EQ(sink->tokens.empty(), fail);
+    EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+    EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
+    EXPECT_EQ(scheduler.kv_pages_unreserved(), engine.info().kv_pages_total);
+  }
+}
+
+// Its texts begin with a capital, as those of SentencePiece begin without a space.
+class CapitalTokenizer final : public FakeTokenizer {
+  class CapitalStream final : public Stream {
+   public:
+    std::string Push(TokenId id) override {
+      return std::string(1,
+                         static_cast<char>((std::exchange(first_, false) ? 'A' : 'a') + id % 26));
+    }
+    std::string Finish() override { return ""; }
+
+   private:
+    bool first_ = true;
+  };
+  std::unique_ptr<Stream> NewStream(bool) const override {
+    return std::make_unique<CapitalStream>();
+  }
+};
+
+TEST(Scheduler, TheTextContinuesThePrompts) {
+  for (const size_t prompt : {1, 40}) {
+    FakeEngine engine;
+    CapitalTokenizer tokenizer;
+    Scheduler scheduler({}, engine, tokenizer, Scripted(Oracle));
+    GenerationRequest request;
+    request.prompt.assign(prompt, 3);
+    request.max_tokens = 20;
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->text.size(), 20u);
+    EXPECT_TRUE(std::all_of(sink->text.begin(), sink->text.end(), [](char c) {
+      return c >= 'a' && c <= 'z';
+    })) << sink->text;
+  }
 }
 
 }  // namespace

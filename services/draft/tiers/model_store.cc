@@ -289,6 +289,9 @@ absl::Status ModelStore::Save() {
     fs::remove(path, error);
     if (error) {
       result.Update(absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove '", path, "'")));
+      // Tried again with the next save.
+      absl::MutexLock lock(&mutex_);
+      obsolete_.push_back(path);
     }
   }
   for (const auto& [key, entry] : entries) {

@@ -9,14 +9,6 @@
 
 namespace strata::draft {
 
-// TEMPORARY
-struct Chain {
-  std::vector<TokenId> tokens;
-  uint32_t count = 0;
-  uint32_t total = 0;
-  int matched = 0;
-};
-
 // A token database that can be asked what follows a context. Implementations say
 // for themselves what they hold and which methods are thread-safe.
 class Tier {
@@ -28,8 +20,6 @@ class Tier {
   // queries of a batch are answered together, which is cheaper than one by one.
   virtual void Match(std::span<const MatchQuery> queries, int levels,
                      std::span<Evidence> out) const = 0;
-  // TEMPORARY
-  virtual void Lookup(std::span<const TokenId>, int, int, std::vector<Chain>&) const {}
 };
 
 }  // namespace strata::draft

@@ -20,12 +20,15 @@ namespace strata::verify {
 namespace {
 
 // Draft.proto's bound on sequences a message.
-constexpr int kMaxSequences = 1024;
+constexpr size_t kMaxSequences = 1024;
 // Closed sequences kept for the next message; over it the oldest are not told of
 // (the service evicts them by itself).
 constexpr int kMaxPendingCloses = 256;
 // How long a sequence is not sent again after the service refused it.
 constexpr absl::Duration kRefusedSequencePause = absl::Seconds(1);
+// Tokens in one message: a token is five bytes at most, and the service reads messages of 16 MiB.
+// What does not fit goes with a later step; a sequence that never fits is drafted for locally.
+constexpr size_t kMaxMessageTokens = size_t{5} << 19;
 constexpr absl::Duration kComplaintInterval = absl::Seconds(10);
 
 class RemoteDraftSource final : public DraftSource {
@@ -102,16 +105,18 @@ class RemoteDraftSource final : public DraftSource {
     if (!breaker_.Allows(start) || !EnsureStream(start)) return false;
     const absl::Time deadline = start + options_.deadline;
     std::vector<size_t> asked;
-    for (size_t i = 0; i < queries.size() && i < kMaxSequences; ++i) {
+    for (size_t i = 0; i < queries.size(); ++i) {
       if (start >= sequences_[queries[i].sequence_id].not_before) asked.push_back(i);
     }
-    if (asked.empty()) return false;
     bool answered = false;
     // The second round sends again, whole, what the service did not know.
-    for (int round = 0; round < 2 && !asked.empty(); ++round) {
+    for (int round = 0; round < 2; ++round) {
+      KeepWhatFits(queries, asked);
+      if (asked.empty()) break;
       if (!Ask(queries, asked, deadline, replies)) break;
       answered = true;
     }
+    if (!answered && asked.empty()) return false;
     if (answered) {
       if (!breaker_.closed()) spdlog::info("draft service answers; drafting resumes");
       breaker_.OnAnswer();
@@ -122,6 +127,29 @@ class RemoteDraftSource final : public DraftSource {
       OnMiss(absl::Now());
     }
     return answered;
+  }
+
+  // Leaves out what one message has no room for.
+  void KeepWhatFits(std::span<const DraftQuery> queries, std::vector<size_t>& indices) {
+    size_t kept = 0;
+    size_t tokens = 0;
+    for (const size_t i : indices) {
+      const size_t more = MessageTokens(queries[i]);
+      if (kept == kMaxSequences || tokens + more > kMaxMessageTokens) continue;
+      tokens += more;
+      indices[kept++] = i;
+    }
+    indices.resize(kept);
+  }
+
+  // Tokens and ids that `query` adds to a message.
+  size_t MessageTokens(const DraftQuery& query) {
+    const Known& known = sequences_[query.sequence_id];
+    const size_t rankings = query.rankings.size() * (RowRanking::kMaxTokens + 2);
+    const bool whole =
+        known.stream != stream_ || known.sent == 0 || known.sent > query.tokens.size();
+    if (whole) return query.tokens.size() + query.predicted_tokens.size();
+    return query.tokens.size() - known.sent + rankings;
   }
 
   // One exchange for queries[i], i in `indices`, which is replaced by those to send again. False
@@ -267,7 +295,8 @@ class RemoteDraftSource final : public DraftSource {
       handshake->set_model_id(identity_.model_id);
       handshake->set_vocab_size(static_cast<uint32_t>(identity_.vocab_size));
     }
-    const int closes = std::min(pending_closes_.size(), kMaxSequences - request.sequences_size());
+    const int closes = std::min(pending_closes_.size(),
+                                static_cast<int>(kMaxSequences) - request.sequences_size());
     for (int i = 0; i < closes; ++i) *request.add_sequences() = pending_closes_.Get(i);
     if (!call_->TrySend(request, deadline)) return false;
     handshake_due_ = false;

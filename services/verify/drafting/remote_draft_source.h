@@ -31,7 +31,8 @@ std::shared_ptr<grpc::Channel> NewDraftChannel(
 // Drafts over one DraftStream. A service that is gone, stopped, slow, forgetful or
 // talks nonsense only makes drafts `missed`: those come from `fallback` instead (the
 // verifier's own context tier; may be null for empty trees). Never waits for longer than the
-// deadline a step, and not at all while the circuit breaker is open.
+// deadline a step, and not at all while the circuit breaker is open: from the first miss or broken
+// stream on that opened it until its cool-down is over.
 std::unique_ptr<DraftSource> NewRemoteDraftSource(std::shared_ptr<grpc::Channel> channel,
                                                   const DraftIdentity& identity,
                                                   const RemoteDraftOptions& options,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "services/verify/engine/config.h"
@@ -113,34 +114,15 @@ class EngineImpl final : public Engine {
   std::unique_ptr<KvSequence> NewSequence() override { return std::make_unique<Sequence>(*cache_); }
 
   Status Forward(std::span<const SequenceInput> inputs, ForwardOutput& output) override {
-    if (Status status = Check(inputs); !status.ok()) return status;
-    if (Status status = TakePages(inputs); !status.ok()) return status;
-
-    rows_.clear();
-    attention_.clear();
-    logit_rows_.clear();
-    // Spans into scattered_ are taken while it grows: its room is set first.
-    size_t scattered = 0;
-    for (const SequenceInput& input : inputs) {
-      if (!input.parents.empty()) scattered += input.tokens.size() * input.tokens.size();
-    }
-    scattered_.clear();
-    scattered_.reserve(scattered);
-    for (const SequenceInput& input : inputs) AddRows(input);
-
-    output.vocab_size = info_.vocab_size;
-    output.logits.resize(logit_rows_.size() * info_.vocab_size);
-    output.block_max.resize(logit_rows_.size() * LogitBlocks(info_.vocab_size));
     try {
-      c10::InferenceMode guard;
-      model_->Forward(rows_, attention_, logit_rows_, *cache_, output.logits.data(),
-                      output.block_max.data());
+      if (Status status = Check(inputs); !status.ok()) return status;
+      if (Status status = TakePages(inputs); !status.ok()) return status;
+      ForwardRows(inputs, output);
+    } catch (const std::bad_alloc&) {
+      Forget(inputs);
+      return Status(ErrorCode::kResourceExhausted, "forward pass: out of memory");
     } catch (const std::exception& error) {
-      for (const SequenceInput& input : inputs) {
-        auto& sequence = static_cast<Sequence&>(*input.sequence);
-        sequence.parents.clear();
-        sequence.Trim();
-      }
+      Forget(inputs);
       return Status(ErrorCode::kInternal, std::string("forward pass: ") + error.what());
     }
     return Status();
@@ -219,6 +201,40 @@ class EngineImpl final : public Engine {
                      std::to_string(kMaxRows) + " are allowed");
     }
     return Status();
+  }
+
+  void ForwardRows(std::span<const SequenceInput> inputs, ForwardOutput& output) {
+    // The number of threads is a property of each thread that opens a parallel region, and
+    // oneDNN's own regions do not look at LibTorch's.
+    at::internal::lazy_init_num_threads();
+    rows_.clear();
+    attention_.clear();
+    logit_rows_.clear();
+    // Spans into scattered_ are taken while it grows: its room is set first.
+    size_t scattered = 0;
+    for (const SequenceInput& input : inputs) {
+      if (!input.parents.empty()) scattered += input.tokens.size() * input.tokens.size();
+    }
+    scattered_.clear();
+    scattered_.reserve(scattered);
+    for (const SequenceInput& input : inputs) AddRows(input);
+
+    output.vocab_size = info_.vocab_size;
+    output.logits.resize(logit_rows_.size() * info_.vocab_size);
+    output.block_max.resize(logit_rows_.size() * LogitBlocks(info_.vocab_size));
+    c10::InferenceMode guard;
+    model_->Forward(rows_, attention_, logit_rows_, *cache_, output.logits.data(),
+                    output.block_max.data());
+  }
+
+  // After a pass that failed midway: no input has a row to commit or a page for one.
+  static void Forget(std::span<const SequenceInput> inputs) {
+    for (const SequenceInput& input : inputs) {
+      if (input.sequence == nullptr) continue;
+      auto& sequence = static_cast<Sequence&>(*input.sequence);
+      sequence.parents.clear();
+      sequence.Trim();
+    }
   }
 
   // Makes room for all inputs or for none.

@@ -103,7 +103,8 @@ class Engine {
   // Computes all rows and stores their keys and values behind the committed
   // tokens, uncommitted. A sequence may stand in `inputs` once. On an error
   // (RESOURCE_EXHAUSTED: not enough free pages; INVALID_ARGUMENT: a token,
-  // parent, row or length out of range) nothing has changed.
+  // parent, row or length out of range) nothing has changed; after an INTERNAL one (a library
+  // threw) or lack of memory, no row is left to commit.
   virtual Status Forward(std::span<const SequenceInput> inputs, ForwardOutput& output) = 0;
 
   // Makes `rows` of the sequence's last Forward, a path from a child of the last

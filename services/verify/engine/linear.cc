@@ -26,6 +26,10 @@ at::Tensor Multiply(const at::Tensor& x, const at::Tensor& weight,
   return op.call(x, weight, bias, "none", no_scalars, "");
 }
 
+// Most rows of one product: a longer pass is computed in blocks, so that the self-check has seen
+// everything that happens.
+constexpr int64_t kBlockRows = 512;
+
 bool SameBits(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor x = a.contiguous();
   const at::Tensor y = b.contiguous();
@@ -46,8 +50,18 @@ at::Tensor PackedLinear::Run(const at::Tensor& x) const { return Multiply(x, pac
 
 at::Tensor PackedLinear::Forward(const at::Tensor& x) const {
   const int64_t rows = x.size(0);
-  if (!pairs_ || rows == 2) return Run(x);
+  if (rows <= (pairs_ ? 2 : kBlockRows)) return Run(x);
   at::Tensor y = at::empty({rows, out_}, x.options());
+  if (!pairs_) {
+    for (int64_t at = 0; at < rows;) {
+      int64_t count = std::min(kBlockRows, rows - at);
+      // No row is left alone.
+      if (rows - at - count == 1) --count;
+      y.narrow(0, at, count).copy_(Run(x.narrow(0, at, count)));
+      at += count;
+    }
+    return y;
+  }
   // An odd last row is paired with the one before it.
   for (int64_t r = 0; r < rows; r += 2) {
     const int64_t at = std::min(r, rows - 2);
@@ -58,12 +72,12 @@ at::Tensor PackedLinear::Forward(const at::Tensor& x) const {
 
 bool PackedLinear::CheckRowInvariance() const {
   // A bf16 result hides most differences in the order of a sum, so many rows are compared.
-  constexpr int64_t kRows = 160;
-  at::Tensor x = at::randn({kRows, in_}, at::TensorOptions().dtype(type_));
+  at::Tensor x = at::randn({kBlockRows, in_}, at::TensorOptions().dtype(type_));
   const at::Tensor all = Run(x);
-  for (int64_t group : {2, 3, 4, 5, 7, 8, 9, 16, 17, 29, 32, 33, 64, 65}) {
-    for (int64_t at = 0; at + group <= kRows; at += group) {
-      if (at >= 4 * group && at + 2 * group <= kRows) continue;  // first and last groups suffice
+  for (int64_t group : {2, 3, 4, 5, 7, 8, 9, 16, 17, 29, 32, 33, 64, 65, 129, 200, 257, 511}) {
+    for (int64_t at = 0; at + group <= kBlockRows; at += group) {
+      // First and last groups suffice.
+      if (at >= 4 * group && at + 2 * group <= kBlockRows) continue;
       if (!SameBits(Run(x.narrow(0, at, group).contiguous()), all.narrow(0, at, group))) {
         return false;
       }

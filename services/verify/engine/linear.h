@@ -12,8 +12,8 @@ namespace strata::engine {
 //
 // Row invariance: oneDNN gives a row the same bits for every number of rows from
 // two up, but one row alone may take another path (a matrix-vector product).
-// Callers therefore pass at least two rows. CheckRowInvariance tries this on the
-// machine at hand; if it does not hold, UsePairs() makes it hold by construction.
+// Callers therefore pass at least two rows; many rows are computed in blocks. CheckRowInvariance
+// tries this on the machine at hand; if it does not hold, UsePairs() makes it hold by construction.
 class PackedLinear {
  public:
   // weight: [out, in]; bias: [out] or undefined. Both in the activations' type.

@@ -91,6 +91,8 @@ class DecoderModel final : public Model {
                     model_dir + ": hidden_size and intermediate_size must be multiples of 16");
     }
 
+    if (Status status = CheckTensors(**checkpoint); !status.ok()) return status;
+
     embedding_ = weights.Get("model.embed_tokens.weight", {config_.vocab_size, hidden});
     final_norm_ = weights.Get("model.norm.weight", {hidden}, at::kFloat);
     if (config_.tie_word_embeddings) {
@@ -200,6 +202,36 @@ class DecoderModel final : public Model {
 
  private:
   static constexpr at::ScalarType kType = sizeof(T) == 4 ? at::kFloat : at::kBFloat16;
+
+  // Whether all is there in the shapes that the config says, before room is made for any of it:
+  // a config may claim sizes that no file has.
+  Status CheckTensors(const Checkpoint& checkpoint) const {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t q_width = config_.heads * config_.head_dim;
+    const int64_t kv_width = config_.kv_heads * config_.head_dim;
+    const int64_t inner = config_.intermediate_size;
+    Status status;
+    auto expect = [&](const std::string& name, const std::vector<int64_t>& shape) {
+      if (!status.ok()) return;
+      if (auto stored = checkpoint.Get(name, shape); !stored.ok()) status = stored.status();
+    };
+    expect("model.embed_tokens.weight", {config_.vocab_size, hidden});
+    expect("model.norm.weight", {hidden});
+    if (!config_.tie_word_embeddings) expect("lm_head.weight", {config_.vocab_size, hidden});
+    for (int64_t i = 0; i < config_.layers && status.ok(); ++i) {
+      const std::string name = "model.layers." + std::to_string(i) + ".";
+      expect(name + "input_layernorm.weight", {hidden});
+      expect(name + "post_attention_layernorm.weight", {hidden});
+      expect(name + "self_attn.q_proj.weight", {q_width, hidden});
+      expect(name + "self_attn.k_proj.weight", {kv_width, hidden});
+      expect(name + "self_attn.v_proj.weight", {kv_width, hidden});
+      expect(name + "self_attn.o_proj.weight", {hidden, q_width});
+      expect(name + "mlp.gate_proj.weight", {inner, hidden});
+      expect(name + "mlp.up_proj.weight", {inner, hidden});
+      expect(name + "mlp.down_proj.weight", {hidden, inner});
+    }
+    return status;
+  }
 
   void MakeRotations() {
     const int64_t half = config_.head_dim / 2;

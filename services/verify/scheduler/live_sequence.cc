@@ -15,6 +15,9 @@ namespace {
 // nodes are its likeliest.
 constexpr size_t kMaxRankedRows = 512;
 
+// Prompt tokens that the detokenizer sees; a character has at most four, special ones show nothing.
+constexpr size_t kDetokenizerContext = 16;
+
 // Whatever a draft source says, an index of the statistics.
 size_t TierIndex(TierKind tier) {
   return static_cast<size_t>(tier) < kTierKinds ? static_cast<size_t>(tier) : 0;
@@ -34,6 +37,12 @@ LiveSequence::LiveSequence(uint64_t id, GenerationRequest request,
       arrival_(arrival),
       stop_matcher_(request_.stop),
       tokens_(request_.prompt) {
+  // The text of a continuation depends on what it continues: the first word of a text has no
+  // space before it, and a character may have begun in the prompt.
+  const size_t context = std::min(request_.prompt.size(), kDetokenizerContext);
+  for (size_t i = request_.prompt.size() - context; i < request_.prompt.size(); ++i) {
+    detokenizer_->Push(request_.prompt[i]);
+  }
   tokens_.reserve(request_.prompt.size() + static_cast<size_t>(request_.max_tokens));
   history_.AddPrompt(request_.prompt);
   stats_.prompt_tokens = static_cast<uint32_t>(request_.prompt.size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <string>
 #include <utility>
 
@@ -11,6 +12,11 @@
 
 namespace strata::verify {
 namespace {
+
+// Draft nodes in one pass over all sequences: the engine takes 8,192 rows, prompt chunks among
+// them, and each node has a row of logits.
+constexpr int64_t kMaxTreeRows = 2048;
+constexpr int64_t kMaxTreeLogitBytes = int64_t{512} << 20;
 
 absl::Status OutOfRange(const char* name, int64_t value, int64_t low, int64_t high) {
   return absl::InvalidArgumentError(
@@ -121,7 +127,17 @@ bool Scheduler::WaitIdle(absl::Duration timeout) const {
 void Scheduler::Run() {
   while (Admit()) {
     DropCancelled();
-    if (!active_.empty()) Step();
+    if (active_.empty()) continue;
+    // Only lack of memory and the like is thrown. What it leaves of this step's sequences is not
+    // to be trusted; the service and whoever waits go on.
+    try {
+      Step();
+    } catch (const std::exception& error) {
+      spdlog::error("step of {} sequences failed: {}", active_.size(), error.what());
+      const absl::Status failed =
+          absl::InternalError(absl::StrCat("generation step failed: ", error.what()));
+      while (!active_.empty()) End(active_.back().sequence->id(), failed);
+    }
   }
   const absl::Status stopped = absl::CancelledError("the service is shutting down");
   while (!active_.empty()) End(active_.back().sequence->id(), stopped);
@@ -194,19 +210,45 @@ void Scheduler::Step() {
   ForwardAndVerify(std::move(batch), std::move(inputs));
 }
 
+int64_t Scheduler::MaxStepNodes() const {
+  const int64_t logit_bytes = engine_.info().vocab_size * static_cast<int64_t>(sizeof(float));
+  return std::min(kMaxTreeRows, kMaxTreeLogitBytes / logit_bytes);
+}
+
 void Scheduler::Draft() {
+  struct Wish {
+    uint32_t nodes = 0;
+    LiveSequence* sequence = nullptr;
+  };
+  std::vector<Wish> wishes;
+  for (const Active& active : active_) {
+    const uint32_t nodes = active.sequence->DraftBudget(options_.draft_nodes);
+    if (nodes > 0) wishes.push_back({nodes, active.sequence.get()});
+  }
+  // Those that want little leave their share to the others.
+  std::stable_sort(wishes.begin(), wishes.end(),
+                   [](const Wish& a, const Wish& b) { return a.nodes < b.nodes; });
   std::vector<DraftQuery> queries;
   std::vector<LiveSequence*> asked;
-  for (const Active& active : active_) {
-    if (const uint32_t budget = active.sequence->DraftBudget(options_.draft_nodes); budget > 0) {
-      queries.push_back(active.sequence->NextQuery(budget));
-      asked.push_back(active.sequence.get());
-    }
+  int64_t nodes_left = MaxStepNodes();
+  for (size_t i = 0; i < wishes.size(); ++i) {
+    const int64_t share = nodes_left / static_cast<int64_t>(wishes.size() - i);
+    const uint32_t budget = static_cast<uint32_t>(std::min<int64_t>(share, wishes[i].nodes));
+    if (budget == 0) continue;
+    nodes_left -= budget;
+    queries.push_back(wishes[i].sequence->NextQuery(budget));
+    asked.push_back(wishes[i].sequence);
   }
   if (queries.empty()) return;
   std::vector<DraftReply> replies;
   const absl::Time start = absl::Now();
-  draft_source_->Draft(queries, replies);
+  try {
+    draft_source_->Draft(queries, replies);
+  } catch (const std::exception& error) {
+    // No draft is worth a request.
+    spdlog::error("drafting failed: {}", error.what());
+    replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
+  }
   const absl::Duration taken = absl::Now() - start;
   for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
     GenerationStats& stats = asked[i]->stats();
@@ -281,7 +323,11 @@ void Scheduler::End(uint64_t id, const absl::Status& status) {
   const std::unique_ptr<LiveSequence> sequence = std::move(it->sequence);
   const int64_t pages = it->pages;
   active_.erase(it);
-  if (sequence->drafted()) draft_source_->Close(id, sequence->tokens());
+  try {
+    if (sequence->drafted()) draft_source_->Close(id, sequence->tokens());
+  } catch (const std::exception& error) {
+    spdlog::error("closing a sequence of the draft source failed: {}", error.what());
+  }
   sequence->ReleaseCache();
   reserved_pages_.fetch_sub(pages, std::memory_order_relaxed);
   sequence->Finish(status);

@@ -95,6 +95,8 @@ class Scheduler {
   bool Admit() ABSL_LOCKS_EXCLUDED(mutex_);
   void DropCancelled();
   void Step();
+  // Most draft nodes of one step over all sequences.
+  int64_t MaxStepNodes() const;
   void Draft();
   // The sequences of this step, with their rows prepared.
   std::vector<LiveSequence*> PlanBatch(std::vector<engine::SequenceInput>& inputs);

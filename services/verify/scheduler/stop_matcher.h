@@ -7,9 +7,9 @@
 
 namespace strata::verify {
 
-// Looks for stop strings in text that comes piece by piece, and holds back what may
-// be the beginning of one. Depends on the text alone, not on how it is cut, except
-// for where a match is noticed. Not thread-safe.
+// Looks for stop strings in text that comes piece by piece (a piece is a token's text), and holds
+// back what may be the beginning of one. Of stop strings that become complete with one piece, the
+// one that begins first counts. Not thread-safe.
 class StopMatcher {
  public:
   // Empty strings are ignored.

@@ -9,9 +9,9 @@ namespace {
 void AddServing(CLI::App& app, Flags& flags) {
   flags.serving.AddTo(app);
   app.add_option("--serving-threads", flags.serving.server.max_threads,
-                 "Most threads that serve calls; an answer holds one while it is made")
-      ->check(CLI::Range(4, 65536))
-      ->capture_default_str();
+                 "Most threads that serve calls; an answer, and a request that waits, holds one "
+                 "(default: --max-batch + --max-queue + 16)")
+      ->check(CLI::Range(4, 65536));
 }
 
 void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
@@ -135,6 +135,7 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   Flags flags;
   flags.serving.server.listen = "127.0.0.1:50061";
   flags.serving.drain_seconds = 30;
+  flags.serving.server.max_threads = 0;
   std::string dtype = "bf16";
   CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
   app.set_version_flag("--version", STRATA_VERSION);
@@ -149,6 +150,9 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   } catch (const CLI::ParseError& error) {
     *exit_code = app.exit(error) == 0 ? 0 : rpc::kUsageError;
     return std::nullopt;
+  }
+  if (flags.serving.server.max_threads == 0) {
+    flags.serving.server.max_threads = flags.scheduler.max_batch + flags.scheduler.max_queue + 16;
   }
   flags.engine.dtype = dtype == "fp32" ? engine::DType::kFp32 : engine::DType::kBf16;
   return flags;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "common/rpc/status.h"
 #include "services/verify/server/stream_sink.h"
@@ -85,6 +86,8 @@ grpc::Status GenerateService::Generate(grpc::ServerContext* context,
     if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
       return rpc::ToGrpcStatus(status);
     }
+    // However this call ends, nobody generates for it afterwards.
+    const absl::Cleanup cancel = [&sink] { sink->Cancel(); };
     std::optional<StreamSink::End> end;
     while (!end) {
       std::deque<GenerationChunk> chunks = sink->Take(kCancelPoll, &end);

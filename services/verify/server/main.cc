@@ -168,6 +168,8 @@ absl::Status Serve(const Flags& flags) {
   RequestLimits limits;
   limits.default_max_tokens = flags.default_max_tokens;
   limits.max_draft_nodes = flags.scheduler.max_draft_nodes;
+  limits.max_predicted_tokens =
+      std::min(limits.max_predicted_tokens, static_cast<size_t>(info.max_sequence_length));
   const RequestReader reader(**tokenizer, chat_template.ok() ? chat_template->get() : nullptr,
                              info.vocab_size, info.eos_token_ids, limits);
   GenerateService service(scheduler, **engine, reader,

@@ -17,6 +17,7 @@ constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr int kMaxStopTokens = 1024;
 constexpr uint32_t kMaxTopLogprobs = 20;
+constexpr int kMaxChatMessages = 4096;
 
 absl::Status CheckName(const char* field, const std::string& value) {
   if (value.size() <= kMaxNameBytes) return absl::OkStatus();
@@ -128,6 +129,10 @@ absl::Status RequestReader::ReadSpeculation(const v1::SpeculationParameters& spe
   }
   if (out.speculate && !speculation.predicted_text().empty()) {
     out.predicted = tokenizer_.Encode(speculation.predicted_text(), /*add_special_tokens=*/false);
+    // Of no use: no answer gets that far.
+    if (out.predicted.size() > limits_.max_predicted_tokens) {
+      out.predicted.resize(limits_.max_predicted_tokens);
+    }
   }
   return absl::OkStatus();
 }
@@ -137,6 +142,11 @@ absl::StatusOr<std::vector<TokenId>> RequestReader::ReadChat(const v1::ChatPromp
     return absl::FailedPreconditionError("the model has no chat template; send text or tokens");
   }
   if (chat.messages().empty()) return absl::InvalidArgumentError("chat has no messages");
+  if (chat.messages_size() > kMaxChatMessages) {
+    return absl::InvalidArgumentError(absl::StrCat("chat has ", chat.messages_size(),
+                                                   " messages, at most ", kMaxChatMessages,
+                                                   " are allowed"));
+  }
   std::vector<ChatMessage> messages;
   for (const v1::ChatMessage& message : chat.messages()) {
     if (message.role().empty()) {

@@ -18,6 +18,8 @@ struct RequestLimits {
   uint32_t default_max_tokens = 256;
   // Most that speculation.max_nodes may ask for.
   uint32_t max_draft_nodes = 256;
+  // Tokens of speculation.predicted_text that are kept; the model's longest sequence, or less.
+  size_t max_predicted_tokens = size_t{1} << 16;
 };
 
 // Turns what a client sent into what the scheduler takes, checking every field.
