@@ -55,6 +55,20 @@ void DraftTree::Truncate(int nodes) {
   tiers.resize(nodes);
 }
 
+void DraftTree::Keep(std::span<const int32_t> nodes) {
+  std::vector<int32_t> place(tokens.size(), -1);
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    const auto from = static_cast<size_t>(nodes[i]);
+    place[from] = static_cast<int32_t>(i);
+    // i <= from: what is written over was read before.
+    tokens[i] = tokens[from];
+    parents[i] = parents[from] < 0 ? -1 : place[static_cast<size_t>(parents[from])];
+    confidences[i] = confidences[from];
+    tiers[i] = tiers[from];
+  }
+  Truncate(static_cast<int>(nodes.size()));
+}
+
 absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int max_nodes) {
   const size_t n = tree.tokens.size();
   if (tree.parents.size() != n || tree.confidences.size() != n || tree.tiers.size() != n) {

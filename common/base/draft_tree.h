@@ -2,6 +2,7 @@
 #define STRATA_COMMON_BASE_DRAFT_TREE_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct DraftTree {
   int FindChild(int32_t parent, TokenId token) const;
   // Keeps the first `nodes` nodes; a prefix of a tree is a tree.
   void Truncate(int nodes);
+  // Keeps `nodes`: ascending, and each one's parent among them.
+  void Keep(std::span<const int32_t> nodes);
 };
 
 // Checks everything promised above, that tokens are in [0, vocab_size), and that

@@ -250,7 +250,7 @@ TEST(RunFile, EveryTruncationAndEveryFlippedIndexByteIsFound) {
     std::vector<std::unique_ptr<WindowCursor>> cursors;
     cursors.push_back(RunFile::Read(*opened, 0, 1 << 24, 16));
     const absl::Status status =
-        MergeWindows(std::move(cursors), [](const Window&) { return absl::OkStatus(); });
+        MergeWindows(cursors, [](const Window&) { return absl::OkStatus(); });
     EXPECT_TRUE(status.ok() || status.code() == absl::StatusCode::kDataLoss);
   }
   EXPECT_GT(refused, 40);

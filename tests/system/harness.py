@@ -123,9 +123,12 @@ def start_draft(folder: Path, *arguments: str, listen: str = "127.0.0.1:0") -> S
     return Service("strata-draft", folder, arguments, listen)
 
 
-def start_verify(folder: Path, *arguments: str, model: Path | None = None) -> Service:
+def start_verify(folder: Path, *arguments: str, model: Path | None = None,
+                 budget: str = "fixed") -> Service:
+    """With the fixed budget every drafted node is verified, on a slow machine too."""
     model = model or environment_path("STRATA_TEST_MODEL")
-    return Service("strata-verify", folder, ["--model", str(model), *arguments])
+    return Service("strata-verify", folder,
+                   ["--model", str(model), "--draft-budget", budget, *arguments])
 
 
 def run(name: str, *arguments: str, stdin: bytes = b"",

@@ -23,16 +23,17 @@ SAMPLING = {
 }
 
 
-@pytest.fixture(scope="module", params=["remote bf16", "embedded bf16", "off bf16",
-                                        "embedded fp32"])
+@pytest.fixture(scope="module", params=["remote bf16 fixed", "embedded bf16 fixed",
+                                        "off bf16 fixed", "embedded fp32 fixed",
+                                        "embedded bf16 measured"])
 def verifier(request: pytest.FixtureRequest, corpus: Path, draft: harness.Service,
              tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, harness.Service]]:
-    mode, dtype = request.param.split()
+    mode, dtype, budget = request.param.split()
     arguments = {"remote": ["--draft-address", draft.address, "--draft-deadline-ms", "500"],
                  "embedded": ["--draft", "embedded", "--corpus", str(corpus)],
                  "off": ["--draft", "off"]}[mode]
     with harness.start_verify(tmp_path_factory.mktemp("verify"), *arguments,
-                              "--dtype", dtype) as service:
+                              "--dtype", dtype, budget=budget) as service:
         yield mode, service
 
 

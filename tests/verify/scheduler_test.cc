@@ -136,9 +136,16 @@ GenerationRequest Request(int seed, bool sampled) {
   return request;
 }
 
+// Every node that is drafted is verified.
+SchedulerOptions FixedBudget() {
+  SchedulerOptions options;
+  options.measured_budget = false;
+  return options;
+}
+
 std::vector<std::shared_ptr<Recorder>> RunAll(std::unique_ptr<DraftSource> source, bool sampled,
                                               int count, FakeEngine& engine,
-                                              SchedulerOptions options = {}) {
+                                              SchedulerOptions options = FixedBudget()) {
   options.prefill_chunk = 8;
   FakeTokenizer tokenizer;
   std::vector<std::shared_ptr<Recorder>> sinks;
@@ -163,18 +170,22 @@ TEST_P(Exactness, DraftsChangeNothing) {
   const auto plain = RunAll(NewNoDraftSource(), GetParam(), kRequests, plain_engine, alone);
   for (const TreeMaker& make :
        {TreeMaker(Oracle), TreeMaker(RandomTree), TreeMaker(Invalid), TreeMaker(Throws)}) {
-    FakeEngine engine;
-    const auto drafted = RunAll(Scripted(make), GetParam(), kRequests, engine);
-    EXPECT_GT(engine.widest(), 1u);
-    for (int i = 0; i < kRequests; ++i) {
-      ASSERT_TRUE(drafted[i]->status.ok());
-      ASSERT_EQ(drafted[i]->tokens, plain[i]->tokens) << i;
-      ASSERT_EQ(drafted[i]->text, plain[i]->text) << i;
-      ASSERT_EQ(drafted[i]->reason, plain[i]->reason) << i;
-      ASSERT_EQ(drafted[i]->logprobs, plain[i]->logprobs) << i;
-      ASSERT_LE(drafted[i]->stats.steps, plain[i]->stats.steps) << i;
+    for (const bool measured : {false, true}) {
+      FakeEngine engine;
+      SchedulerOptions options;
+      options.measured_budget = measured;
+      const auto drafted = RunAll(Scripted(make), GetParam(), kRequests, engine, options);
+      EXPECT_GT(engine.widest(), 1u);
+      for (int i = 0; i < kRequests; ++i) {
+        ASSERT_TRUE(drafted[i]->status.ok());
+        ASSERT_EQ(drafted[i]->tokens, plain[i]->tokens) << i;
+        ASSERT_EQ(drafted[i]->text, plain[i]->text) << i;
+        ASSERT_EQ(drafted[i]->reason, plain[i]->reason) << i;
+        ASSERT_EQ(drafted[i]->logprobs, plain[i]->logprobs) << i;
+        ASSERT_LE(drafted[i]->stats.steps, plain[i]->stats.steps) << i;
+      }
+      EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
     }
-    EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
   }
 }
 INSTANTIATE_TEST_SUITE_P(GreedyAndSampled, Exactness, testing::Bool());
@@ -186,7 +197,7 @@ TEST(Scheduler, OracleDraftsSaveStepsAndAreCounted) {
   request.max_tokens = 50;
   FakeTokenizer tokenizer;
   auto sink = std::make_shared<Recorder>();
-  Scheduler scheduler({}, engine, tokenizer, Scripted(Oracle));
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
   ASSERT_TRUE(scheduler.Submit(request, sink).ok());
   sink->done.WaitForNotification();
   EXPECT_EQ(sink->tokens.size(), 50u);
@@ -205,7 +216,7 @@ TEST(Scheduler, NoQuestionIsAskedWithoutSpeculation) {
   FakeEngine engine;
   FakeTokenizer tokenizer;
   std::atomic<int> asked = 0;
-  Scheduler scheduler({}, engine, tokenizer, Scripted([&](const DraftQuery& q) {
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted([&](const DraftQuery& q) {
                         ++asked;
                         return Oracle(q);
                       }));
@@ -225,7 +236,7 @@ TEST(Scheduler, NoQuestionIsAskedWithoutSpeculation) {
 TEST(Scheduler, RefusesWhatCannotRun) {
   FakeEngine engine(/*pages=*/4, /*max_sequence_length=*/64);
   FakeTokenizer tokenizer;
-  Scheduler scheduler({}, engine, tokenizer, NewNoDraftSource());
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, NewNoDraftSource());
   const auto submit = [&](std::vector<TokenId> prompt, int64_t max_tokens) {
     GenerationRequest request;
     request.prompt = std::move(prompt);
@@ -289,7 +300,7 @@ TEST(Scheduler, RankingsAreThoseOfTheRowsOfTheLastStep) {
   for (const int recycled : {0, 3}) {
     FakeEngine engine;
     FakeTokenizer tokenizer;
-    SchedulerOptions options;
+    SchedulerOptions options = FixedBudget();
     options.recycled_tokens = recycled;
     std::vector<TokenId> last_tokens;
     DraftTree last_tree;
@@ -342,8 +353,7 @@ TEST(Scheduler, RankingsAreThoseOfTheRowsOfTheLastStep) {
 TEST(Scheduler, TreesOfAllSequencesTogetherAreBounded) {
   FakeEngine engine(100000);
   FakeTokenizer tokenizer;
-  SchedulerOptions options;
-  Scheduler scheduler(options, engine, tokenizer, Scripted(RandomTree));
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(RandomTree));
   std::vector<std::shared_ptr<Recorder>> sinks;
   for (int i = 0; i < 16; ++i) {
     GenerationRequest request = Request(3, false);
@@ -368,7 +378,7 @@ TEST(Scheduler, TreesOfAllSequencesTogetherAreBounded) {
 TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
   FakeEngine engine;
   FakeTokenizer tokenizer;
-  Scheduler scheduler({}, engine, tokenizer, Scripted(Oracle));
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
   for (const bool fail : {false, true, false}) {
     if (fail) engine.ThrowOnce();
     auto sink = std::make_shared<Recorder>();
@@ -404,7 +414,7 @@ TEST(Scheduler, TheTextContinuesThePrompts) {
   for (const size_t prompt : {1, 40}) {
     FakeEngine engine;
     CapitalTokenizer tokenizer;
-    Scheduler scheduler({}, engine, tokenizer, Scripted(Oracle));
+    Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
     GenerationRequest request;
     request.prompt.assign(prompt, 3);
     request.max_tokens = 20;
@@ -415,6 +425,46 @@ TEST(Scheduler, TheTextContinuesThePrompts) {
     EXPECT_TRUE(std::all_of(sink->text.begin(), sink->text.end(), [](char c) {
       return c >= 'a' && c <= 'z';
     })) << sink->text;
+  }
+}
+
+// Only what pays is verified, and the source hears of its own tree's nodes.
+TEST(Scheduler, TheBudgetFollowsTheCostOfRows) {
+  for (const double per_row : {1e-4, 1.0}) {
+    StepCost cost;
+    cost.Learn(1, 0, 1e-3);
+    cost.Learn(1025, 0, 1e-3 + 1024 * per_row);
+    FakeEngine engine;
+    FakeTokenizer tokenizer;
+    std::vector<int32_t> feedback;
+    const auto two_nodes = [&](const DraftQuery& query) {
+      feedback.insert(feedback.end(), query.accepted_nodes.begin(), query.accepted_nodes.end());
+      std::vector<float> logits(kFakeVocab);
+      FakeLogits(std::vector<int32_t>(query.tokens.begin(), query.tokens.end()), logits);
+      const auto best =
+          static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+      DraftReply reply;
+      reply.tree.Add((best + 1) % kFakeVocab, -1, 0.0001f, TierKind::kCorpus);
+      reply.tree.Add(best, -1, 0.9f, TierKind::kContext);
+      return reply;
+    };
+    GenerationRequest request = Request(5, false);
+    request.final_tokens.clear();
+    request.max_tokens = 20;
+    auto sink = std::make_shared<Recorder>();
+    Scheduler scheduler({}, engine, tokenizer, Scripted(two_nodes), cost);
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->tokens.size(), 20u);
+    if (per_row == 1.0) {
+      EXPECT_EQ(sink->stats.drafted, 0u);
+      EXPECT_TRUE(feedback.empty());
+    } else {
+      EXPECT_EQ(sink->stats.drafted, sink->stats.accepted);
+      EXPECT_GT(sink->stats.accepted, 8u);
+      // Not told of the last step's.
+      EXPECT_EQ(feedback, std::vector<int32_t>(sink->stats.accepted - 1, 1));
+    }
   }
 }
 

@@ -143,7 +143,7 @@ class RowWriting {
     auto cursors = source_(parts_[part].first, parts_[part].last);
     if (!cursors.ok()) return cursors.status();
     uint64_t windows = 0, fed = 0;
-    absl::Status status = MergeWindows(*std::move(cursors), [&](const Window& window) {
+    absl::Status status = MergeWindows(*cursors, [&](const Window& window) {
       fed += window.count;
       if (++windows % kCheckEvery == 0) {
         absl::Status checked = Report(std::exchange(fed, 0));

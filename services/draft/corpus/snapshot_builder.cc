@@ -187,6 +187,7 @@ absl::StatusOr<Manifest> SnapshotBuilder::Finish(const std::function<void(double
   }
   const WindowSource source = [&](TokenId first, TokenId last) {
     std::vector<std::unique_ptr<WindowCursor>> cursors;
+    cursors.reserve(runs.size());
     for (const auto& run : runs) {
       cursors.push_back(RunFile::Read(run, first, last, kMergeBytesPerRun));
     }

@@ -232,7 +232,7 @@ absl::Status RowWalker::Visit(
     }
     at += delta;
     if (at >= static_cast<uint64_t>(walker.vocab_size_)) return Damaged("token");
-    table.push_back({static_cast<TokenId>(at++), size});
+    table.emplace_back(static_cast<TokenId>(at++), size);
   }
   std::string_view rest = walker.rest_.substr(in.position());
   for (const auto& [token, size] : table) {

@@ -109,7 +109,7 @@ absl::Status Staging::LoadRuns() {
       found[number] = *std::move(run);
     } else {
       // What it held is counted again.
-      damaged.push_back(entry.path());
+      damaged.emplace_back(entry.path());
     }
   }
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", path_));

@@ -4,7 +4,8 @@
 
 namespace strata::draft {
 
-absl::Status MergeWindows(std::vector<std::unique_ptr<WindowCursor>> cursors, WindowSink sink) {
+absl::Status MergeWindows(const std::vector<std::unique_ptr<WindowCursor>>& cursors,
+                          WindowSink sink) {
   // The cursors that have a window, the one with the lowest at the front.
   std::vector<WindowCursor*> heap;
   const auto later = [](const WindowCursor* a, const WindowCursor* b) {

@@ -50,7 +50,8 @@ class WindowCursor {
 };
 
 // Gives each distinct window of all cursors once, ascending, with the sum of its counts.
-absl::Status MergeWindows(std::vector<std::unique_ptr<WindowCursor>> cursors, WindowSink sink);
+absl::Status MergeWindows(const std::vector<std::unique_ptr<WindowCursor>>& cursors,
+                          WindowSink sink);
 
 }  // namespace strata::draft
 

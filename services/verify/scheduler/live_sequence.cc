@@ -68,7 +68,13 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
   query.tenant = request_.tenant;
   query.policy = request_.policy;
   drafted_ = true;
+  asked_ = true;
   return query;
+}
+
+void LiveSequence::KeepNodes(std::span<const int32_t> nodes) {
+  source_nodes_.assign(nodes.begin(), nodes.end());
+  tree_.Keep(nodes);
 }
 
 engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows) {
@@ -93,10 +99,11 @@ engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows) {
 }
 
 void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count) {
-  rankings_.clear();
+  // A step that asked for no drafts adds to what the source has not been told yet.
+  if (asked_) rankings_.clear();
   // A request without speculation teaches nothing.
-  if (!request_.speculate) return;
-  const size_t rows = std::min(logit_rows_.size(), kMaxRankedRows);
+  if (!request_.speculate || rankings_.size() >= kMaxRankedRows) return;
+  const size_t rows = std::min(logit_rows_.size(), kMaxRankedRows - rankings_.size());
   for (size_t i = 0; i < rows; ++i) {
     RowRanking& ranking = rankings_.emplace_back();
     if (i == 0) {
@@ -134,9 +141,18 @@ absl::Status LiveSequence::TakeLogits(std::span<const float> logits, int64_t voc
   const size_t taken = Emit(path, logits, vocab_size);
   // Nodes behind a stop string were verified, but are no part of the answer.
   CountTree(std::span(path.nodes).first(std::min(taken, path.nodes.size())));
-  has_feedback_ = drafted_;
-  accepted_nodes_ = std::move(path.nodes);
+  if (asked_) {
+    has_feedback_ = true;
+    accepted_nodes_ = path.nodes;
+    if (!source_nodes_.empty()) {
+      for (int32_t& node : accepted_nodes_) node = source_nodes_[static_cast<size_t>(node)];
+    }
+    asked_ = false;
+  }
+  verified_nodes_ = std::move(path.nodes);
+  std::swap(verified_tree_, tree_);
   tree_.Clear();
+  source_nodes_.clear();
   return absl::OkStatus();
 }
 

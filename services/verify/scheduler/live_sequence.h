@@ -46,7 +46,17 @@ class LiveSequence {
   // The question to ask of a draft source; valid until the next call that changes this.
   DraftQuery NextQuery(uint32_t budget);
   // The answer, checked by the caller; empty for none.
-  void SetTree(DraftTree tree) { tree_ = std::move(tree); }
+  void SetTree(DraftTree tree) {
+    tree_ = std::move(tree);
+    source_nodes_.clear();
+  }
+  // Of the tree just set, only these nodes (as DraftTree::Keep has them) are verified.
+  void KeepNodes(std::span<const int32_t> nodes);
+  const DraftTree& tree() const { return tree_; }
+  // The tree that TakeLogits verified last, empty if there was none, and its nodes that were
+  // accepted, root to leaf.
+  const DraftTree& verified_tree() const { return verified_tree_; }
+  std::span<const int32_t> verified_nodes() const { return verified_nodes_; }
 
   // The rows of the next forward pass: up to `prefill_rows` of the prompt, or the last
   // token and the draft tree. Valid until TakeLogits.
@@ -92,7 +102,13 @@ class LiveSequence {
 
   // The draft of this step, and the verdict on that of the step before.
   DraftTree tree_;
+  // Where the nodes of tree_ stood in the source's tree; empty: where they stand.
+  std::vector<int32_t> source_nodes_;
+  DraftTree verified_tree_;
+  std::vector<int32_t> verified_nodes_;
   bool drafted_ = false;
+  // Whether the draft source was asked in this step.
+  bool asked_ = false;
   bool has_feedback_ = false;
   std::vector<int32_t> accepted_nodes_;
   std::vector<RowRanking> rankings_;

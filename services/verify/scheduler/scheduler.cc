@@ -50,11 +50,13 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& options) {
 }
 
 Scheduler::Scheduler(const SchedulerOptions& options, engine::Engine& engine,
-                     const Tokenizer& tokenizer, std::unique_ptr<DraftSource> draft_source)
+                     const Tokenizer& tokenizer, std::unique_ptr<DraftSource> draft_source,
+                     StepCost cost)
     : options_(options),
       engine_(engine),
       tokenizer_(tokenizer),
       draft_source_(std::move(draft_source)),
+      budget_(std::move(cost)),
       worker_([this] { Run(); }) {}
 
 Scheduler::~Scheduler() {
@@ -225,6 +227,13 @@ void Scheduler::Draft() {
     const uint32_t nodes = active.sequence->DraftBudget(options_.draft_nodes);
     if (nodes > 0) wishes.push_back({nodes, active.sequence.get()});
   }
+  draft_wait_ = absl::ZeroDuration();
+  if (wishes.empty()) return;
+  if (options_.measured_budget) {
+    if (!budget_.WorthAsking()) return;
+    const uint32_t wanted = budget_.Wanted(wishes.size());
+    for (Wish& wish : wishes) wish.nodes = std::min(wish.nodes, wanted);
+  }
   // Those that want little leave their share to the others.
   std::stable_sort(wishes.begin(), wishes.end(),
                    [](const Wish& a, const Wish& b) { return a.nodes < b.nodes; });
@@ -239,7 +248,6 @@ void Scheduler::Draft() {
     queries.push_back(wishes[i].sequence->NextQuery(budget));
     asked.push_back(wishes[i].sequence);
   }
-  if (queries.empty()) return;
   std::vector<DraftReply> replies;
   const absl::Time start = absl::Now();
   try {
@@ -249,10 +257,10 @@ void Scheduler::Draft() {
     spdlog::error("drafting failed: {}", error.what());
     replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
   }
-  const absl::Duration taken = absl::Now() - start;
+  draft_wait_ = absl::Now() - start;
   for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
     GenerationStats& stats = asked[i]->stats();
-    stats.draft_time += taken;
+    stats.draft_time += draft_wait_;
     if (replies[i].missed) ++stats.draft_misses;
     if (absl::Status status = ValidateDraftTree(replies[i].tree, engine_.info().vocab_size,
                                                 static_cast<int>(queries[i].node_budget));
@@ -261,6 +269,22 @@ void Scheduler::Draft() {
       continue;
     }
     asked[i]->SetTree(std::move(replies[i].tree));
+  }
+  if (options_.measured_budget) SpendBudget();
+}
+
+void Scheduler::SpendBudget() {
+  std::vector<NodeBudget::Offer> offers;
+  std::vector<LiveSequence*> decoding;
+  for (const Active& active : active_) {
+    LiveSequence& sequence = *active.sequence;
+    if (sequence.prefilling()) continue;
+    offers.push_back({&sequence.tree(), static_cast<int64_t>(sequence.tokens().size())});
+    decoding.push_back(&sequence);
+  }
+  const std::vector<std::vector<int32_t>> kept = budget_.Choose(offers);
+  for (size_t i = 0; i < decoding.size(); ++i) {
+    if (kept[i].size() < decoding[i]->tree().tokens.size()) decoding[i]->KeepNodes(kept[i]);
   }
 }
 
@@ -297,6 +321,16 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
     return;
   }
+  int64_t step_rows = 0;
+  int64_t pairs = 0;
+  bool prefilling = false;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const int64_t rows = static_cast<int64_t>(inputs[i].tokens.size());
+    step_rows += rows;
+    pairs += rows * batch[i]->kv().length();
+    prefilling |= batch[i]->prefilling();
+  }
+  std::vector<std::pair<uint64_t, absl::Status>> ended;
   int64_t row = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     LiveSequence& sequence = *batch[i];
@@ -312,9 +346,22 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     const absl::Status status = sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
     time += absl::Now() - start;
     if (!status.ok() || sequence.finish_reason() != FinishReason::kNone) {
-      End(sequence.id(), status);
+      ended.emplace_back(sequence.id(), status);
     }
   }
+  // Rows of a prompt cost less than those of a tree: most have no logits.
+  if (options_.measured_budget && !prefilling) {
+    LearnStep(batch, step_rows, pairs, absl::Now() - start);
+  }
+  for (const auto& [id, status] : ended) End(id, status);
+}
+
+void Scheduler::LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows, int64_t pairs,
+                          absl::Duration taken) {
+  for (const LiveSequence* sequence : batch) {
+    budget_.LearnVerdict(sequence->verified_tree(), sequence->verified_nodes());
+  }
+  budget_.LearnStep(rows, pairs, absl::ToDoubleSeconds(draft_wait_), absl::ToDoubleSeconds(taken));
 }
 
 void Scheduler::End(uint64_t id, const absl::Status& status) {

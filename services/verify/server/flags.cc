@@ -57,7 +57,7 @@ void AddScheduling(CLI::App& app, Flags& flags) {
       ->capture_default_str();
 }
 
-void AddDrafting(CLI::App& app, Flags& flags) {
+void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
   app.add_option("--draft", flags.draft,
                  "Where drafts come from: embedded (a hierarchy in this process), remote or off "
                  "(default: remote if --draft-address is given, else embedded)")
@@ -68,12 +68,17 @@ void AddDrafting(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(0.1, 10000.0))
       ->capture_default_str();
   app.add_option("--draft-nodes", flags.scheduler.draft_nodes,
-                 "Draft nodes a step of a request that does not say")
+                 "Most draft nodes a step of a request that does not say")
       ->check(CLI::Range(0, 256))
       ->capture_default_str();
   app.add_option("--max-draft-nodes", flags.scheduler.max_draft_nodes,
                  "Most draft nodes a step that a request may ask for")
       ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--draft-budget", budget,
+                 "measured: verify the draft nodes that pay for their rows, by what steps cost on "
+                 "this machine; fixed: all that are drafted")
+      ->check(CLI::IsMember({"measured", "fixed"}))
       ->capture_default_str();
   app.add_option("--recycle", flags.scheduler.recycled_tokens,
                  "Next tokens of each verified row, accepted or not, that are told to the draft "
@@ -137,13 +142,14 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   flags.serving.drain_seconds = 30;
   flags.serving.server.max_threads = 0;
   std::string dtype = "bf16";
+  std::string budget = "measured";
   CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
   app.set_version_flag("--version", STRATA_VERSION);
   app.set_config("--config", "", "Read options from this TOML or INI file; the command line wins");
   AddServing(app, flags);
   AddModel(app, flags, dtype);
   AddScheduling(app, flags);
-  AddDrafting(app, flags);
+  AddDrafting(app, flags, budget);
   try {
     app.parse(argc, argv);
     CheckTogether(flags);
@@ -154,6 +160,7 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   if (flags.serving.server.max_threads == 0) {
     flags.serving.server.max_threads = flags.scheduler.max_batch + flags.scheduler.max_queue + 16;
   }
+  flags.scheduler.measured_budget = budget == "measured";
   flags.engine.dtype = dtype == "fp32" ? engine::DType::kFp32 : engine::DType::kBf16;
   return flags;
 }

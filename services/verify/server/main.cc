@@ -42,6 +42,9 @@
 namespace strata::verify {
 namespace {
 
+// Larger steps are estimated from these, then learned.
+constexpr int64_t kMostMeasuredRows = 128;
+
 std::string VerifierId() {
   char host[256] = "verifier";
   gethostname(host, sizeof(host) - 1);
@@ -164,7 +167,15 @@ absl::Status Serve(const Flags& flags) {
   }
   if (!source.ok()) return source.status();
 
-  Scheduler scheduler(flags.scheduler, **engine, **tokenizer, *std::move(source));
+  StepCost cost;
+  if (flags.draft != "off" && flags.scheduler.measured_budget) {
+    const int64_t rows = std::min(kMostMeasuredRows,
+                                  flags.scheduler.max_batch + int64_t{flags.scheduler.draft_nodes});
+    if (const engine::Status status = MeasureStepCost(**engine, rows, cost); !status.ok()) {
+      spdlog::warn("the cost of steps could not be measured: {}", status.message());
+    }
+  }
+  Scheduler scheduler(flags.scheduler, **engine, **tokenizer, *std::move(source), std::move(cost));
   RequestLimits limits;
   limits.default_max_tokens = flags.default_max_tokens;
   limits.max_draft_nodes = flags.scheduler.max_draft_nodes;

@@ -1,0 +1,141 @@
+#include "services/verify/scheduler/step_cost.h"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <memory>
+#include <numeric>
+#include <utility>
+
+namespace strata::verify {
+namespace {
+
+// Up to here every number of rows has its own point: kernels work in small blocks.
+constexpr int64_t kExactRows = 16;
+// Beyond, points to each doubling.
+constexpr int kPointsPerOctave = 8;
+// Weight of a new step. `scale` goes first, so that little is left for a point to explain when all
+// steps get slower at once.
+constexpr double kPointRate = 0.02;
+constexpr double kScaleRate = 0.3;
+// A step that took longer than this many times its estimate was held up by something else.
+constexpr double kOutlier = 3;
+
+}  // namespace
+
+size_t StepCost::IndexOf(int64_t rows) {
+  if (rows <= kExactRows) return static_cast<size_t>(rows - 1);
+  const int octave = std::bit_width(static_cast<uint64_t>(rows)) - 1;
+  const int64_t low = int64_t{1} << octave;
+  const int64_t part = (rows - low) * kPointsPerOctave / low;
+  const int first = std::bit_width(static_cast<uint64_t>(kExactRows)) - 1;
+  return static_cast<size_t>(kExactRows + (octave - first) * kPointsPerOctave + part);
+}
+
+double StepCost::Base(double rows) const {
+  if (curve_.empty()) return 0;
+  if (rows <= curve_.front().first) return curve_.front().second;
+  auto above = std::lower_bound(curve_.begin(), curve_.end(), std::pair(rows, 0.0));
+  if (above == curve_.end()) {
+    if (curve_.size() == 1) return curve_.front().second;
+    --above;
+  }
+  const auto below = above - 1;
+  const double slope = (above->second - below->second) / (above->first - below->first);
+  return below->second + slope * (rows - below->first);
+}
+
+double StepCost::Estimate(int64_t rows, int64_t pairs) const {
+  return scale_ * Base(static_cast<double>(rows)) + pair_seconds_ * static_cast<double>(pairs);
+}
+
+void StepCost::Learn(int64_t rows, int64_t pairs, double seconds) {
+  if (rows < 1 || !(seconds > 0)) return;
+  const size_t index = IndexOf(rows);
+  if (points_.size() <= index) points_.resize(index + 1);
+  Point& point = points_[index];
+  // Attention may be cheaper than was measured; the rest is never free.
+  double base = std::max(seconds - pair_seconds_ * static_cast<double>(pairs), seconds / 10);
+  if (point.steps > 0) {
+    const double expected = scale_ * Base(static_cast<double>(rows));
+    base = std::min(base, kOutlier * expected);
+    scale_ += kScaleRate * scale_ * (base / expected - 1);
+  }
+  if (point.steps == 0) {
+    point = {rows, base / scale_, 1};
+    ++points_known_;
+  } else {
+    ++point.steps;
+    const double rate = std::max(kPointRate, 1.0 / static_cast<double>(point.steps));
+    point.seconds += rate * (base / scale_ - point.seconds);
+  }
+  Rebuild();
+}
+
+void StepCost::Rebuild() {
+  curve_.clear();
+  for (const Point& point : points_) {
+    if (point.steps == 0) continue;
+    const double least = curve_.empty() ? 0 : curve_.back().second;
+    curve_.emplace_back(static_cast<double>(point.rows), std::max(point.seconds, least));
+  }
+}
+
+engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCost& cost) {
+  constexpr int kRepeats = 3;
+  constexpr int64_t kContext = 512;
+  const engine::EngineInfo& info = engine.info();
+  const int64_t room =
+      std::min(info.max_sequence_length, engine.kv_pages_free() * int64_t{info.kv_page_tokens});
+  max_rows = std::min(max_rows, room);
+  engine::ForwardOutput output;
+  // The shortest of a few runs: whatever else the machine does only adds.
+  const auto measure = [&](engine::KvSequence& sequence, int64_t rows,
+                           double& seconds) -> engine::Status {
+    std::vector<int32_t> tokens(static_cast<size_t>(rows));
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      tokens[i] = static_cast<int32_t>((i * 7919 + 1) % static_cast<size_t>(info.vocab_size));
+    }
+    std::vector<int32_t> logit_rows(tokens.size());
+    std::iota(logit_rows.begin(), logit_rows.end(), 0);
+    seconds = 0;
+    for (int i = 0; i < kRepeats; ++i) {
+      const engine::SequenceInput input{&sequence, tokens, {}, logit_rows};
+      const auto start = std::chrono::steady_clock::now();
+      if (engine::Status status = engine.Forward({&input, 1}, output); !status.ok()) return status;
+      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+      if (i == 0 || taken.count() < seconds) seconds = taken.count();
+      if (engine::Status status = engine.Commit(sequence, {}); !status.ok()) return status;
+    }
+    return {};
+  };
+
+  const std::unique_ptr<engine::KvSequence> empty = engine.NewSequence();
+  // The first passes of a process also allocate and wake threads.
+  double seconds = 0;
+  if (engine::Status status = measure(*empty, std::min<int64_t>(8, max_rows), seconds);
+      !status.ok()) {
+    return status;
+  }
+  for (int64_t rows = 1; rows <= max_rows; rows += std::max<int64_t>(1, rows / 2)) {
+    if (engine::Status status = measure(*empty, rows, seconds); !status.ok()) return status;
+    cost.Learn(rows, 0, seconds);
+  }
+
+  const int64_t context = std::min(kContext, room - 16);
+  if (context < 64 || max_rows < 8) return {};
+  const std::unique_ptr<engine::KvSequence> filled = engine.NewSequence();
+  std::vector<int32_t> tokens(static_cast<size_t>(context), 1);
+  std::vector<int32_t> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  const engine::SequenceInput input{filled.get(), tokens, {}, {}};
+  if (engine::Status status = engine.Forward({&input, 1}, output); !status.ok()) return status;
+  if (engine::Status status = engine.Commit(*filled, rows); !status.ok()) return status;
+  double without = 0;
+  if (engine::Status status = measure(*empty, 8, without); !status.ok()) return status;
+  if (engine::Status status = measure(*filled, 8, seconds); !status.ok()) return status;
+  cost.set_pair_seconds(std::max(0.0, (seconds - without) / static_cast<double>(8 * context)));
+  return {};
+}
+
+}  // namespace strata::verify
