@@ -11,6 +11,7 @@
 #include "services/verify/engine/config.h"
 #include "services/verify/engine/kv_cache.h"
 #include "services/verify/engine/model.h"
+#include "services/verify/engine/own_thread.h"
 #include "services/verify/engine/ranking.h"
 #include "services/verify/engine/self_check.h"
 
@@ -317,8 +318,12 @@ const char* DTypeName(DType dtype) { return dtype == DType::kBf16 ? "bf16" : "fp
 
 Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
   try {
-    c10::InferenceMode guard;
-    return EngineImpl::Load(options);
+    Result<std::unique_ptr<Engine>> engine(Status(ErrorCode::kInternal, "not loaded"));
+    RunOnOwnThread([&] {
+      c10::InferenceMode guard;
+      engine = EngineImpl::Load(options);
+    });
+    return engine;
   } catch (const std::exception& error) {
     return Status(ErrorCode::kInternal, options.model_dir + ": " + error.what());
   }

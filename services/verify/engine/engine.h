@@ -88,7 +88,8 @@ struct ForwardOutput {
   }
 };
 
-// One thread at a time, except info() and kv_pages_free().
+// One thread at a time, except info() and kv_pages_free(); best one thread alone for all passes
+// (own_thread.h says why).
 class Engine {
  public:
   // NOT_FOUND for missing files; INVALID_ARGUMENT for damaged or ill-shaped ones;

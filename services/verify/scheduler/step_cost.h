@@ -52,8 +52,8 @@ class StepCost {
 };
 
 // Fills `cost` by running steps of up to `max_rows` rows on `engine`, which must be idle: a second
-// or two, and no sequence is left. Stops early, with what is known by then, where the KV cache or
-// the longest sequence ends.
+// or two, and no sequence is left. Run it on a thread that ends (engine/own_thread.h). Stops early,
+// with what is known by then, where the KV cache or the longest sequence ends.
 engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCost& cost);
 
 }  // namespace strata::verify

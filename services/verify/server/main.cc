@@ -33,6 +33,7 @@
 #include "services/verify/drafting/embedded_draft_source.h"
 #include "services/verify/drafting/remote_draft_source.h"
 #include "services/verify/engine/engine.h"
+#include "services/verify/engine/own_thread.h"
 #include "services/verify/scheduler/scheduler.h"
 #include "services/verify/server/engine_status.h"
 #include "services/verify/server/flags.h"
@@ -171,7 +172,9 @@ absl::Status Serve(const Flags& flags) {
   if (flags.draft != "off" && flags.scheduler.measured_budget) {
     const int64_t rows = std::min(kMostMeasuredRows,
                                   flags.scheduler.max_batch + int64_t{flags.scheduler.draft_nodes});
-    if (const engine::Status status = MeasureStepCost(**engine, rows, cost); !status.ok()) {
+    engine::Status status;
+    engine::RunOnOwnThread([&] { status = MeasureStepCost(**engine, rows, cost); });
+    if (!status.ok()) {
       spdlog::warn("the cost of steps could not be measured: {}", status.message());
     }
   }
