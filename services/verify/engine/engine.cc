@@ -97,7 +97,7 @@ class EngineImpl final : public Engine {
     engine->cache_ = std::move(*cache);
 
     if (options.self_check) {
-      info.exactness_notes.push_back("one row alone is padded to two");
+      info.exactness_notes.emplace_back("one row alone is padded to two");
       for (std::string& note : engine->model_->EnsureRowInvariance()) {
         info.exactness_notes.push_back(std::move(note));
       }
@@ -105,7 +105,7 @@ class EngineImpl final : public Engine {
       info.exact = faults.empty();
       for (std::string& fault : faults) info.exactness_notes.push_back(std::move(fault));
     } else {
-      info.exactness_notes.push_back("the self-check was not run");
+      info.exactness_notes.emplace_back("the self-check was not run");
     }
     return std::unique_ptr<Engine>(std::move(engine));
   }

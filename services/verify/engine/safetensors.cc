@@ -58,7 +58,8 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& model_di
     }
   }
   for (const std::string& file : files) {
-    if (Status status = checkpoint->AddFile(model_dir + "/" + file); !status.ok()) return status;
+    const std::string path = (std::filesystem::path(model_dir) / file).string();
+    if (Status status = checkpoint->AddFile(path); !status.ok()) return status;
   }
   return checkpoint;
 }
@@ -105,8 +106,9 @@ Status Checkpoint::AddFile(const std::string& path) {
     } else if (type_name == "BF16") {
       tensor.type = StoredType::kBf16;
     } else {
-      return Bad(path, "tensor \"" + name + "\" has dtype \"" + type_name +
-                           "\" (F32, F16 and BF16 are supported)");
+      std::string why = "tensor \"" + name + "\" has dtype \"";
+      why.append(type_name).append("\" (F32, F16 and BF16 are supported)");
+      return Bad(path, why);
     }
     int64_t count = 1;
     const Json* shape = entry.Find("shape");

@@ -42,7 +42,7 @@ STRATA_INLINE void Store(const F32x16& value, Bf16* to) {
   U32x16 word;
   std::memcpy(&word, &value, sizeof(word));
   U32x16 rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
-  const I32x16 nan = value != value;
+  const I32x16 nan = value != value;  // NOLINT(misc-redundant-expression)
   rounded = nan ? (U32x16{} + 0x7FC0) : rounded;
   U16x16 half = __builtin_convertvector(rounded, U16x16);
   std::memcpy(to, &half, sizeof(half));

@@ -61,7 +61,7 @@ void Run(benchmark::State& state, size_t cache_bytes, size_t context_bytes, bool
     for (const Evidence& answer : answers) orders += static_cast<size_t>(answer.longest());
   }
   size_t at = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] const auto _ : state) {
     ask(at);
     benchmark::DoNotOptimize(answers.data());
     at = at + batch < used ? at + batch : 0;

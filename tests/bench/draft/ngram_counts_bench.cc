@@ -41,7 +41,7 @@ std::vector<TokenId> SyntheticText(size_t size, double copied, uint32_t seed) {
 void BM_IndexPrompt(benchmark::State& state) {
   const auto text = SyntheticText(static_cast<size_t>(state.range(0)), 0.1, 1);
   size_t bytes = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] const auto _ : state) {
     ContextTier tier;
     tier.Append(text);
     bytes = tier.bytes();
@@ -54,7 +54,7 @@ BENCHMARK(BM_IndexPrompt)->Arg(256)->Arg(4096)->Arg(65536)->Arg(1 << 20);
 // An output, four accepted tokens a step, behind a prompt of 4,096.
 void BM_AppendSteps(benchmark::State& state) {
   const auto text = SyntheticText(8192, 0.1, 2);
-  for (auto _ : state) {
+  for ([[maybe_unused]] const auto _ : state) {
     state.PauseTiming();
     ContextTier tier;
     tier.Append(std::span(text).first(4096));
@@ -71,6 +71,7 @@ template <typename TierType>
 void MatchIn(benchmark::State& state, const TierType& tier, std::span<const TokenId> text) {
   std::mt19937 random(3);
   std::vector<ContextTail> tails;
+  tails.reserve(4096);
   for (int i = 0; i < 4096; ++i) {
     tails.emplace_back(text.first(16 + random() % (text.size() - 16)).last(kMaxContextOrder));
   }
@@ -78,7 +79,7 @@ void MatchIn(benchmark::State& state, const TierType& tier, std::span<const Toke
   std::vector<MatchQuery> queries(batch);
   std::vector<Evidence> answers(batch);
   size_t next = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] const auto _ : state) {
     for (MatchQuery& query : queries) query.tail = &tails[next++ % tails.size()];
     tier.Match(queries, kMaxLevels, answers);
     benchmark::DoNotOptimize(answers.data());
