@@ -65,6 +65,27 @@ def test_bench_exact_finds_no_difference(verifier: tuple[str, harness.Service],
         assert drafted[-1]["steps"] < plain["steps"]
 
 
+@pytest.mark.parametrize(("policy", "with_corpus", "recycled"),
+                         [("locality", True, 0), ("locality", False, 8),
+                          ("calibrated", False, 0), ("calibrated", True, 0)])
+def test_no_policy_or_tier_changes_a_token(corpus: Path, tmp_path: Path, policy: str,
+                                           with_corpus: bool, recycled: int) -> None:
+    prompts = harness.environment_path("STRATA_TEST_DATA") / "spec_bench_dev.jsonl"
+    tiers = ["--corpus", str(corpus)] if with_corpus else []
+    with harness.start_verify(tmp_path, "--draft", "embedded", "--policy", policy, "--recycle",
+                              str(recycled), *tiers) as service:
+        # The second run finds the first one's answers in the model tier.
+        for sampling in (SAMPLING["greedy"], SAMPLING["sampled"]):
+            report = harness.strata_json(
+                service, ["bench", "exact"], "--prompts", str(prompts), "--limit", "2",
+                "--max-tokens", str(MAX_TOKENS), "--draft-nodes", "8,32", *sampling)
+            assert report["differences"] == []
+            plain, *drafted = report["runs"]
+            for run in drafted:
+                assert run["tokens"] == plain["tokens"]
+                assert run["accepted"] > 0
+
+
 def test_the_service_says_that_it_is_exact(verifier: tuple[str, harness.Service]) -> None:
     mode, service = verifier
     about = harness.info(service)
