@@ -89,7 +89,7 @@ void CheckStore(const std::string& bytes) {
       query.tail = &tail;
       Evidence evidence;
       tier->Match({&query, 1}, kMaxLevels, {&evidence, 1});
-      FUZZ_CHECK(evidence.size <= kMaxLevels);
+      FUZZ_CHECK(evidence.levels <= kMaxLevels);
     }
     Calibration::Decode((*store)->Calibration(content->key)).status().IgnoreError();
   }

@@ -122,7 +122,7 @@ class Folder {
       for (const uint8_t byte : probe) {
         context.push_back(static_cast<TokenId>(byte % kVocab));
         const Evidence evidence = testing::Ask(**tier, context);
-        FUZZ_CHECK(evidence.size <= kMaxLevels);
+        FUZZ_CHECK(evidence.levels <= kMaxLevels);
       }
     }
     tier = absl::CancelledError();
@@ -179,7 +179,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
   strata::fuzz::WriteSeeds(
       *argc, *argv,
       {ManifestToJson(manifest) + std::string(1, '\0'),
-       EncodeKey(std::vector<TokenId>{5, 6}) + "\x01", path + row + std::string("\x63\0\x03", 3),
+       EncodeKey(std::vector<strata::TokenId>{5, 6}) + "\x01",
+       path + row + std::string("\x63\0\x03", 3),
        // The second file, unsigned, at its tenth byte.
        std::string(24, '\x05') + "xyz" + std::string("\x03\0\x0a\0\0\x01\x02", 7)});
   return 0;
