@@ -20,6 +20,7 @@ Command AddGenerateCommand(CLI::App& app);
 Command AddInfoCommand(CLI::App& app);
 Command AddTokenizeCommand(CLI::App& app);
 Command AddBenchExactCommand(CLI::App& bench);
+Command AddBenchLoadCommand(CLI::App& bench);
 
 }  // namespace strata::client
 

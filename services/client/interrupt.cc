@@ -23,14 +23,16 @@ Interrupt::~Interrupt() {
 }
 
 Interrupt::Scope::Scope(Interrupt& interrupt, grpc::ClientContext& context)
-    : interrupt_(interrupt) {
+    : interrupt_(interrupt), context_(context) {
   absl::MutexLock lock(&interrupt_.mutex_);
-  interrupt_.context_ = &context;
+  interrupt_.contexts_.insert(&context);
+  // Where calls follow each other on several threads, some begin after the signal.
+  if (interrupt_.interrupted_) context.TryCancel();
 }
 
 Interrupt::Scope::~Scope() {
   absl::MutexLock lock(&interrupt_.mutex_);
-  interrupt_.context_ = nullptr;
+  interrupt_.contexts_.erase(&context_);
 }
 
 bool Interrupt::interrupted() const {
@@ -45,9 +47,9 @@ void Interrupt::Watch() {
     if (stop_) return;
     if (signal == 0) continue;
     // A second signal does not wait for the first one's cancellation.
-    if (context_ == nullptr || interrupted_) _exit(kInterrupted);
+    if (contexts_.empty() || interrupted_) _exit(kInterrupted);
     interrupted_ = true;
-    context_->TryCancel();
+    for (grpc::ClientContext* context : contexts_) context->TryCancel();
   }
 }
 

@@ -22,6 +22,7 @@ int Main(int argc, char** argv) {
   CLI::App* bench = app.add_subcommand("bench", "Measures a service");
   bench->require_subcommand(1);
   commands.push_back(AddBenchExactCommand(*bench));
+  commands.push_back(AddBenchLoadCommand(*bench));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
