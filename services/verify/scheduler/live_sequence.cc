@@ -46,6 +46,7 @@ LiveSequence::LiveSequence(uint64_t id, GenerationRequest request,
   tokens_.reserve(request_.prompt.size() + static_cast<size_t>(request_.max_tokens));
   history_.AddPrompt(request_.prompt);
   stats_.prompt_tokens = static_cast<uint32_t>(request_.prompt.size());
+  stats_.cached_prompt_tokens = static_cast<uint32_t>(kv_->length());
 }
 
 uint32_t LiveSequence::DraftBudget(uint32_t default_nodes) const {
@@ -72,8 +73,8 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
   return query;
 }
 
-void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> kv) {
-  kv_ = std::move(kv);
+void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> empty) {
+  kv_ = std::move(empty);
   KeepNodes({});
   ++stats_.preemptions;
 }
