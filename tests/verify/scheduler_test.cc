@@ -691,6 +691,52 @@ TEST(Scheduler, PromptsAreKeptAtOnceAndAlsoOfTheCancelled) {
   EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
 }
 
+// Requests that begin alike and come at once: one computes, the others follow.
+TEST(Scheduler, PromptsThatComeTogetherAreComputedOnce) {
+  for (const int chunk : {8, 64, 256}) {
+    FakeEngine engine;
+    FakeTokenizer tokenizer;
+    SchedulerOptions options = FixedBudget();
+    options.prefill_chunk = chunk;
+    absl::Notification drafting, go;
+    Scheduler scheduler(options, engine, tokenizer, Scripted([&](const DraftQuery&) {
+                          if (!drafting.HasBeenNotified()) drafting.Notify();
+                          go.WaitForNotification();
+                          return DraftReply();
+                        }));
+    const auto submit = [&](int unlike, const std::string& tenant) {
+      GenerationRequest request;
+      std::mt19937 random(5);
+      for (int i = 0; i < 41; ++i) request.prompt.push_back(random() % kFakeVocab);
+      for (int i = 0; i < unlike; ++i) request.prompt.push_back(unlike);
+      request.max_tokens = 3;
+      request.tenant = tenant;
+      auto sink = std::make_shared<Recorder>();
+      EXPECT_TRUE(scheduler.Submit(request, sink).ok());
+      return sink;
+    };
+    // Holds the scheduler until all wait.
+    const auto holder = submit(1, "another");
+    drafting.WaitForNotification();
+    std::vector<std::shared_ptr<Recorder>> sinks;
+    for (int i = 0; i < 8; ++i) sinks.push_back(submit(30 - i, "a"));
+    // The leader goes away, and somebody else leads.
+    if (chunk == 8) sinks[0]->cancel = true;
+    go.Notify();
+    int computed = 0;
+    for (const auto& sink : sinks) {
+      sink->done.WaitForNotification();
+      if (sink->cancel) continue;
+      ASSERT_TRUE(sink->status.ok());
+      EXPECT_EQ(sink->tokens.size(), 3u);
+      const uint32_t cached = sink->stats.cached_prompt_tokens;
+      EXPECT_TRUE(cached == 0 || cached == 40) << cached;
+      computed += cached == 0;
+    }
+    EXPECT_EQ(computed, 1);
+  }
+}
+
 // Pages of earlier requests fill the cache; each new one has room nevertheless, at once.
 TEST(Scheduler, KeptPagesMakeNobodyWait) {
   FakeEngine engine(/*pages=*/32);

@@ -79,6 +79,14 @@ void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> empty) {
   ++stats_.preemptions;
 }
 
+void LiveSequence::CatchUp(std::unique_ptr<engine::KvSequence> kv) {
+  // After Preempt the prompt's tokens have been counted already.
+  if (stats_.preemptions == 0) {
+    stats_.cached_prompt_tokens += static_cast<uint32_t>(kv->length() - kv_->length());
+  }
+  Resume(std::move(kv));
+}
+
 void LiveSequence::KeepNodes(std::span<const int32_t> nodes) {
   source_nodes_.assign(nodes.begin(), nodes.end());
   tree_.Keep(nodes);

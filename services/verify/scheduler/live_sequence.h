@@ -32,6 +32,7 @@ class LiveSequence {
   uint64_t id() const { return id_; }
   GenerationSink& sink() { return *sink_; }
   engine::KvSequence& kv() { return *kv_; }
+  const engine::KvSequence& kv() const { return *kv_; }
   GenerationStats& stats() { return stats_; }
   std::span<const TokenId> tokens() const { return tokens_; }
   // Whether the draft source has ever been asked about it.
@@ -78,6 +79,11 @@ class LiveSequence {
   void Preempt(std::unique_ptr<engine::KvSequence> empty);
   // Goes on with `kv`, which holds a part of tokens(): the rest is computed anew, to the same bits.
   void Resume(std::unique_ptr<engine::KvSequence> kv) { kv_ = std::move(kv); }
+  // Whether an older request is computing what this one begins with: no prompt rows until then.
+  bool follows() const { return follows_; }
+  void set_follows(bool follows) { follows_ = follows; }
+  // Resume with what others have computed of the prompt meanwhile.
+  void CatchUp(std::unique_ptr<engine::KvSequence> kv);
   // Gives the KV pages back. Only Finish may follow.
   void ReleaseCache() { kv_.reset(); }
   // kNone while it goes on.
@@ -115,6 +121,7 @@ class LiveSequence {
   DraftTree verified_tree_;
   std::vector<int32_t> verified_nodes_;
   bool drafted_ = false;
+  bool follows_ = false;
   // Whether the draft source was asked in this step.
   bool asked_ = false;
   bool has_feedback_ = false;

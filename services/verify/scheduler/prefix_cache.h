@@ -48,6 +48,7 @@ class PrefixCache {
   // Lets go of pages until `count` more are free, or all are that no sequence uses.
   void Evict(int64_t count);
 
+  int64_t capacity() const { return capacity_; }
   // Pages held on to.
   int64_t size() const { return static_cast<int64_t>(nodes_.size()); }
 

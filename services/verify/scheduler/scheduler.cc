@@ -234,6 +234,32 @@ bool Scheduler::Admit() {
   return true;
 }
 
+bool Scheduler::Leads(const LiveSequence& leader, const LiveSequence& follower) const {
+  const int64_t done = leader.kv().length();
+  if (leader.id() >= follower.id() || !leader.prefilling() || done < follower.kv().length() ||
+      leader.tenant() != follower.tenant()) {
+    return false;
+  }
+  const std::span<const TokenId> tokens = follower.tokens().first(follower.tokens().size() - 1);
+  const auto parting = std::ranges::mismatch(tokens, leader.tokens()).in1;
+  const int64_t pages = (parting - tokens.begin()) / engine_.info().kv_page_tokens;
+  return done < std::min(pages, prefix_cache_.capacity()) * engine_.info().kv_page_tokens;
+}
+
+void Scheduler::FollowPrompts() {
+  if (prefix_cache_.capacity() == 0) return;
+  for (const auto& sequence : active_) {
+    if (!sequence->follows()) continue;
+    auto kv = prefix_cache_.NewSequence(sequence->tenant(), sequence->tokens());
+    if (kv->length() > sequence->kv().length()) sequence->CatchUp(std::move(kv));
+  }
+  for (const auto& sequence : active_) {
+    sequence->set_follows(
+        sequence->prefilling() &&
+        std::ranges::any_of(active_, [&](const auto& other) { return Leads(*other, *sequence); }));
+  }
+}
+
 void Scheduler::DropCancelled() {
   std::vector<uint64_t> ids;
   for (const Sequences* sequences : {&active_, &preempted_}) {
@@ -245,6 +271,7 @@ void Scheduler::DropCancelled() {
 }
 
 void Scheduler::Step() {
+  FollowPrompts();
   Draft();
   MakeRoom();
   std::vector<engine::SequenceInput> inputs;
@@ -331,7 +358,7 @@ std::vector<int64_t> Scheduler::PromptRows() const {
   std::vector<int64_t> rows(active_.size());
   std::vector<size_t> prefilling;
   for (size_t i = 0; i < active_.size(); ++i) {
-    if (active_[i]->prefilling()) prefilling.push_back(i);
+    if (active_[i]->prefilling() && !active_[i]->follows()) prefilling.push_back(i);
   }
   std::stable_sort(prefilling.begin(), prefilling.end(), [this](size_t a, size_t b) {
     return active_[a]->pending() < active_[b]->pending();
@@ -381,7 +408,7 @@ void Scheduler::MakeRoom() {
   }
 }
 
-void Scheduler::Remember(LiveSequence& sequence) {
+void Scheduler::Remember(const LiveSequence& sequence) {
   prefix_cache_.Insert(sequence.tenant(), sequence.tokens(), sequence.kv());
 }
 

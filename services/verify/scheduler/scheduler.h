@@ -102,6 +102,10 @@ class Scheduler {
   // hold as soon as their tokens are computed, and for a page more of each.
   bool HasRoomFor(const std::string& tenant, std::span<const TokenId> tokens) const;
   void AdmitPreempted();
+  // Of prompts that begin alike, the oldest request's is computed; the others follow, from its
+  // pages, as soon as it has come to where they part.
+  void FollowPrompts();
+  bool Leads(const LiveSequence& leader, const LiveSequence& follower) const;
   void DropCancelled();
   void Step();
   // Most draft nodes of one step over all sequences.
@@ -126,7 +130,7 @@ class Scheduler {
   void ForwardAndVerify(std::vector<LiveSequence*> batch,
                         std::vector<engine::SequenceInput> inputs);
   // Keeps what a sequence has computed for those that begin alike.
-  void Remember(LiveSequence& sequence);
+  void Remember(const LiveSequence& sequence);
   // Ends active or preempted sequence `id` and frees all it holds.
   void End(uint64_t id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndAll(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
