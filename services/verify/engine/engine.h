@@ -98,8 +98,8 @@ struct ForwardOutput {
   }
 };
 
-// One thread at a time, except info() and the counters kv_pages_...(); best one thread alone for all passes
-// (own_thread.h says why).
+// One thread at a time, except info() and the counters kv_pages_...(); best one thread alone for
+// all passes (own_thread.h says why).
 class Engine {
  public:
   // NOT_FOUND for missing files; INVALID_ARGUMENT for damaged or ill-shaped ones;
