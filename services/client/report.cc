@@ -73,6 +73,7 @@ nlohmann::ordered_json ToJson(const v1::GenerationStatistics& statistics) {
           {"verify_seconds", statistics.verify_seconds()},
           {"total_seconds", statistics.total_seconds()},
           {"draft_misses", statistics.draft_misses()},
+          {"preemptions", statistics.preemptions()},
           {"seed", statistics.seed()}};
 }
 

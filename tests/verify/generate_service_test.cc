@@ -45,6 +45,7 @@ class GenerateServiceTest : public ::testing::Test {
                                          absl::Seconds(5));
     ASSERT_TRUE(source.ok()) << source.status();
     SchedulerOptions options;
+    options.measured_budget = false;
     options.max_batch = 4;
     scheduler_ = std::make_unique<Scheduler>(options, engine_, tokenizer_, *std::move(source));
     reader_ = std::make_unique<RequestReader>(tokenizer_, &chat_template_, kFakeVocab,

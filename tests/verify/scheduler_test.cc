@@ -29,6 +29,7 @@ class Recorder final : public GenerationSink {
     status = s;
     reason = r;
     stats = st;
+    if (on_finish) on_finish();
     done.Notify();
   }
   bool cancelled() const override { return cancel; }
@@ -41,6 +42,8 @@ class Recorder final : public GenerationSink {
   FinishReason reason = FinishReason::kNone;
   GenerationStats stats;
   absl::Notification done;
+  // On the scheduler's thread.
+  std::function<void()> on_finish;
   size_t cancel_after = SIZE_MAX;
   std::atomic<bool> cancel = false;
 };
@@ -145,7 +148,8 @@ SchedulerOptions FixedBudget() {
 
 std::vector<std::shared_ptr<Recorder>> RunAll(std::unique_ptr<DraftSource> source, bool sampled,
                                               int count, FakeEngine& engine,
-                                              SchedulerOptions options = FixedBudget()) {
+                                              SchedulerOptions options = FixedBudget(),
+                                              uint64_t* preemptions = nullptr) {
   options.prefill_chunk = 8;
   FakeTokenizer tokenizer;
   std::vector<std::shared_ptr<Recorder>> sinks;
@@ -156,7 +160,8 @@ std::vector<std::shared_ptr<Recorder>> RunAll(std::unique_ptr<DraftSource> sourc
   }
   EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
   for (const auto& sink : sinks) sink->done.WaitForNotification();
-  EXPECT_EQ(scheduler.kv_pages_unreserved(), engine.info().kv_pages_total);
+  EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
+  if (preemptions != nullptr) *preemptions = scheduler.preemptions();
   return sinks;
 }
 
@@ -252,10 +257,65 @@ TEST(Scheduler, RefusesWhatCannotRun) {
   EXPECT_EQ(submit({1}, 1).code(), absl::StatusCode::kUnavailable);
 }
 
-TEST(Scheduler, ScarcePagesOnlyMakeRequestsWait) {
-  FakeEngine engine(/*pages=*/40);
-  const auto sinks = RunAll(Scripted(RandomTree), true, 60, engine);
-  for (const auto& sink : sinks) EXPECT_TRUE(sink->status.ok()) << sink->status;
+// 40 pages hold one or two of the longest: the youngest give way and are computed anew.
+TEST(Scheduler, ScarcePagesChangeNoToken) {
+  constexpr int kRequests = 60;
+  SchedulerOptions alone = FixedBudget();
+  alone.max_batch = 1;
+  for (const bool sampled : {false, true}) {
+    FakeEngine plain_engine;
+    const auto plain = RunAll(NewNoDraftSource(), sampled, kRequests, plain_engine, alone);
+    for (const bool measured : {false, true}) {
+      FakeEngine engine(/*pages=*/40);
+      SchedulerOptions options;
+      options.measured_budget = measured;
+      uint64_t preemptions = 0;
+      const auto sinks =
+          RunAll(Scripted(Oracle), sampled, kRequests, engine, options, &preemptions);
+      EXPECT_GT(preemptions, 0u);
+      uint64_t reported = 0;
+      for (int i = 0; i < kRequests; ++i) {
+        ASSERT_TRUE(sinks[i]->status.ok()) << sinks[i]->status;
+        ASSERT_EQ(sinks[i]->tokens, plain[i]->tokens) << i;
+        ASSERT_EQ(sinks[i]->text, plain[i]->text) << i;
+        ASSERT_EQ(sinks[i]->logprobs, plain[i]->logprobs) << i;
+        reported += sinks[i]->stats.preemptions;
+      }
+      EXPECT_EQ(reported, preemptions);
+    }
+  }
+}
+
+// Beside a prompt of 2,000 tokens, in chunks of 8, a short one is answered at once.
+TEST(Scheduler, ALongPromptHoldsUpNobodyElses) {
+  FakeEngine engine(10000, 4096);
+  FakeTokenizer tokenizer;
+  SchedulerOptions options = FixedBudget();
+  options.prefill_chunk = 8;
+  absl::Notification go;
+  Scheduler scheduler(options, engine, tokenizer, Scripted([&](const DraftQuery&) {
+                        go.WaitForNotification();
+                        return DraftReply();
+                      }));
+  const auto submit = [&](size_t prompt, int64_t tokens) {
+    GenerationRequest request;
+    request.prompt.assign(prompt, 1);
+    request.max_tokens = tokens;
+    auto sink = std::make_shared<Recorder>();
+    EXPECT_TRUE(scheduler.Submit(request, sink).ok());
+    return sink;
+  };
+  // Holds the scheduler until both others wait.
+  const auto first = submit(1, 3);
+  const auto slow = submit(2000, 1);
+  const auto fast = submit(12, 20);
+  bool fast_was_first = false;
+  fast->on_finish = [&] { fast_was_first = !slow->done.HasBeenNotified(); };
+  go.Notify();
+  for (const auto& sink : {first, slow, fast}) sink->done.WaitForNotification();
+  EXPECT_TRUE(fast_was_first);
+  EXPECT_EQ(slow->tokens.size(), 1u);
+  EXPECT_EQ(fast->tokens.size(), 20u);
 }
 
 TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
@@ -279,7 +339,7 @@ TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
     return scheduler.Submit(request, sinks.back());
   };
   ASSERT_TRUE(submit().ok());
-  while (scheduler.kv_pages_unreserved() == 100000) absl::SleepFor(absl::Milliseconds(1));
+  while (engine.kv_pages_free() == 100000) absl::SleepFor(absl::Milliseconds(1));
   ASSERT_TRUE(submit().ok());
   ASSERT_TRUE(submit().ok());
   EXPECT_EQ(submit().code(), absl::StatusCode::kResourceExhausted);
@@ -388,7 +448,6 @@ TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
     EXPECT_EQ(sink->tokens.empty(), fail);
     EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
     EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
-    EXPECT_EQ(scheduler.kv_pages_unreserved(), engine.info().kv_pages_total);
   }
 }
 
@@ -466,6 +525,48 @@ TEST(Scheduler, TheBudgetFollowsTheCostOfRows) {
       EXPECT_EQ(feedback, std::vector<int32_t>(sink->stats.accepted - 1, 1));
     }
   }
+}
+
+WaitingRequest Waiting(const std::string& tenant, int number,
+                       std::shared_ptr<Recorder> sink = std::make_shared<Recorder>()) {
+  WaitingRequest waiting;
+  waiting.request.tenant = tenant;
+  waiting.request.max_tokens = number;
+  waiting.sink = std::move(sink);
+  return waiting;
+}
+
+TEST(WaitingQueue, TenantsTakeTurns) {
+  WaitingQueue queue;
+  int number = 0;
+  for (const char* tenant : {"crowd", "crowd", "crowd", "crowd", "one", "crowd", "two", "one"}) {
+    queue.Push(Waiting(tenant, number++));
+  }
+  WaitingQueue::ActiveCounts active = {{"two", 1}};
+  std::vector<int64_t> order;
+  while (!queue.empty()) {
+    const std::string next = queue.Next(active).request.tenant;
+    const WaitingRequest waiting = queue.Pop(active);
+    EXPECT_EQ(waiting.request.tenant, next);
+    ++active[next];
+    order.push_back(waiting.request.max_tokens);
+  }
+  EXPECT_EQ(order, (std::vector<int64_t>{0, 4, 1, 6, 7, 2, 3, 5}));
+}
+
+TEST(WaitingQueue, GivesUpWhatIsCancelled) {
+  WaitingQueue queue;
+  auto gone = std::make_shared<Recorder>();
+  queue.Push(Waiting("a", 0, gone));
+  queue.Push(Waiting("a", 1));
+  queue.Push(Waiting("b", 2, gone));
+  EXPECT_TRUE(queue.TakeCancelled().empty());
+  gone->cancel = true;
+  EXPECT_EQ(queue.TakeCancelled().size(), 2u);
+  EXPECT_EQ(queue.size(), 1u);
+  EXPECT_EQ(queue.Next({}).request.max_tokens, 1);
+  EXPECT_EQ(queue.TakeAll().size(), 1u);
+  EXPECT_TRUE(queue.empty());
 }
 
 }  // namespace

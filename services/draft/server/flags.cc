@@ -71,6 +71,11 @@ void AddDrafting(CLI::App& app, Flags& flags) {
                  "Most tokens of one sequence")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
+  app.add_option_function<double>(
+         "--idle-eviction",
+         [&flags](double seconds) { flags.limits.idle_before_eviction = absl::Seconds(seconds); },
+         "At a limit, sequences that were not touched for so many seconds give way (default: 60)")
+      ->check(CLI::Range(0.0, 1e6));
   app.add_option("--max-live-tokens", flags.limits.max_live_tokens,
                  "Most tokens of all live sequences; one takes up to 300 bytes")
       ->check(CLI::Range(1, 1 << 30))

@@ -66,6 +66,7 @@ struct GenerationStats {
   absl::Duration verify_time;
   absl::Duration total_time;
   uint64_t draft_misses = 0;
+  uint32_t preemptions = 0;
 };
 
 // Where a request's results go. Called by the scheduler's thread, which must not be

@@ -72,6 +72,12 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
   return query;
 }
 
+void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> kv) {
+  kv_ = std::move(kv);
+  KeepNodes({});
+  ++stats_.preemptions;
+}
+
 void LiveSequence::KeepNodes(std::span<const int32_t> nodes) {
   source_nodes_.assign(nodes.begin(), nodes.end());
   tree_.Keep(nodes);

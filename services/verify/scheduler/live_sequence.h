@@ -35,8 +35,10 @@ class LiveSequence {
   // Whether the draft source has ever been asked about it.
   bool drafted() const { return drafted_; }
 
-  // Whether prompt tokens are still to be computed.
-  bool prefilling() const { return output_tokens() == 0; }
+  const std::string& tenant() const { return request_.tenant; }
+
+  // Whether more is to be computed than the last token: the prompt, or after Preempt all of it.
+  bool prefilling() const { return output_tokens() == 0 || pending() > 1; }
   // Tokens that are not in the cache: the rest of the prompt, or the last token.
   int64_t pending() const { return static_cast<int64_t>(tokens_.size()) - kv_->length(); }
 
@@ -70,6 +72,9 @@ class LiveSequence {
   // pass.
   void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
 
+  // Gives the KV pages back and goes on with `kv`, which is empty: everything is computed anew, to
+  // the same bits.
+  void Preempt(std::unique_ptr<engine::KvSequence> kv);
   // Gives the KV pages back. Only Finish may follow.
   void ReleaseCache() { kv_.reset(); }
   // kNone while it goes on.

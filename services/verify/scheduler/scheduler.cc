@@ -68,9 +68,7 @@ Scheduler::~Scheduler() {
   worker_.join();
 }
 
-int64_t Scheduler::PagesFor(const GenerationRequest& request) const {
-  // A draft tree has at most as many nodes as there are tokens left, so it fits too.
-  const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_tokens;
+int64_t Scheduler::PagesFor(int64_t tokens) const {
   const int64_t page = engine_.info().kv_page_tokens;
   return (tokens + page - 1) / page;
 }
@@ -99,7 +97,8 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
   if (request.max_nodes.has_value()) {
     request.max_nodes = std::min(*request.max_nodes, options_.max_draft_nodes);
   }
-  if (PagesFor(request) > info.kv_pages_total) {
+  // A draft tree has at most as many nodes as there are tokens left, so it fits too.
+  if (PagesFor(prompt_tokens + request.max_tokens) > info.kv_pages_total) {
     return absl::ResourceExhaustedError(
         absl::StrCat("prompt and max_tokens need room for ", prompt_tokens + request.max_tokens,
                      " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
@@ -110,7 +109,7 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", waiting_.size(), " requests wait"));
   }
-  waiting_.push_back({std::move(request), std::move(sink), absl::Now()});
+  waiting_.Push({std::move(request), std::move(sink), absl::Now()});
   ++unfinished_;
   return absl::OkStatus();
 }
@@ -136,28 +135,44 @@ void Scheduler::Run() {
       Step();
     } catch (const std::exception& error) {
       spdlog::error("step of {} sequences failed: {}", active_.size(), error.what());
-      const absl::Status failed =
-          absl::InternalError(absl::StrCat("generation step failed: ", error.what()));
-      while (!active_.empty()) End(active_.back().sequence->id(), failed);
+      EndAll(absl::InternalError(absl::StrCat("generation step failed: ", error.what())));
     }
   }
   const absl::Status stopped = absl::CancelledError("the service is shutting down");
-  while (!active_.empty()) End(active_.back().sequence->id(), stopped);
-  std::deque<Waiting> waiting;
+  EndAll(stopped);
+  std::vector<WaitingRequest> waiting;
   {
     absl::MutexLock lock(&mutex_);
-    waiting.swap(waiting_);
+    waiting = waiting_.TakeAll();
     unfinished_ = 0;
   }
-  for (Waiting& left : waiting) left.sink->OnFinish(stopped, FinishReason::kNone, {});
+  for (WaitingRequest& left : waiting) left.sink->OnFinish(stopped, FinishReason::kNone, {});
+}
+
+bool Scheduler::HasRoomFor(int64_t tokens) const {
+  // Alone, whatever Submit took fits.
+  if (active_.empty()) return true;
+  int64_t free = engine_.kv_pages_free();
+  for (const auto& sequence : active_) {
+    const int64_t length = sequence->kv().length();
+    free -= PagesFor(length + sequence->pending()) - PagesFor(length) + 1;
+  }
+  return PagesFor(tokens) + 1 <= free;
+}
+
+void Scheduler::AdmitPreempted() {
+  while (!preempted_.empty() && active_.size() < static_cast<size_t>(options_.max_batch) &&
+         HasRoomFor(static_cast<int64_t>(preempted_.front()->tokens().size()))) {
+    active_.push_back(std::move(preempted_.front()));
+    preempted_.erase(preempted_.begin());
+  }
 }
 
 bool Scheduler::Admit() {
-  std::vector<Waiting> admitted;
-  std::vector<Waiting> cancelled;
+  std::vector<WaitingRequest> cancelled;
   {
     absl::MutexLock lock(&mutex_);
-    if (active_.empty()) {
+    if (active_.empty() && preempted_.empty()) {
       const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
         return stopping_ || !waiting_.empty();
       };
@@ -165,48 +180,47 @@ bool Scheduler::Admit() {
     }
     if (stopping_) return false;
     // Also those far back, so that they do not count against the queue's length.
-    for (auto it = waiting_.begin(); it != waiting_.end();) {
-      if (it->sink->cancelled()) {
-        cancelled.push_back(std::move(*it));
-        it = waiting_.erase(it);
-        --unfinished_;
-      } else {
-        ++it;
-      }
-    }
-    // In order of arrival: a large request is not overtaken for ever by small ones.
-    while (!waiting_.empty() &&
-           active_.size() + admitted.size() < static_cast<size_t>(options_.max_batch) &&
-           PagesFor(waiting_.front().request) <= kv_pages_unreserved()) {
-      reserved_pages_.fetch_add(PagesFor(waiting_.front().request), std::memory_order_relaxed);
-      admitted.push_back(std::move(waiting_.front()));
-      waiting_.pop_front();
-    }
+    cancelled = waiting_.TakeCancelled();
+    unfinished_ -= static_cast<int64_t>(cancelled.size());
   }
-  for (Waiting& request : cancelled) {
+  for (WaitingRequest& request : cancelled) {
     request.sink->OnFinish(absl::CancelledError("cancelled while waiting"), FinishReason::kNone,
                            {});
   }
-  for (Waiting& request : admitted) {
-    const int64_t pages = PagesFor(request.request);
-    active_.push_back({std::make_unique<LiveSequence>(
-                           next_id_++, std::move(request.request), std::move(request.sink),
-                           engine_.NewSequence(), tokenizer_, request.arrival),
-                       pages});
+  AdmitPreempted();
+  WaitingQueue::ActiveCounts counts;
+  for (const auto& sequence : active_) ++counts[sequence->tenant()];
+  while (preempted_.empty() && active_.size() < static_cast<size_t>(options_.max_batch)) {
+    WaitingRequest next;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (waiting_.empty()) break;
+      // Whoever is next is waited for: a large request is not overtaken for ever by small ones.
+      const auto tokens = static_cast<int64_t>(waiting_.Next(counts).request.prompt.size());
+      if (!HasRoomFor(tokens)) break;
+      next = waiting_.Pop(counts);
+    }
+    ++counts[next.request.tenant];
+    active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
+                                                     std::move(next.sink), engine_.NewSequence(),
+                                                     tokenizer_, next.arrival));
   }
   return true;
 }
 
 void Scheduler::DropCancelled() {
   std::vector<uint64_t> ids;
-  for (const Active& active : active_) {
-    if (active.sequence->sink().cancelled()) ids.push_back(active.sequence->id());
+  for (const Sequences* sequences : {&active_, &preempted_}) {
+    for (const auto& sequence : *sequences) {
+      if (sequence->sink().cancelled()) ids.push_back(sequence->id());
+    }
   }
   for (const uint64_t id : ids) End(id, absl::CancelledError("cancelled by the client"));
 }
 
 void Scheduler::Step() {
   Draft();
+  MakeRoom();
   std::vector<engine::SequenceInput> inputs;
   std::vector<LiveSequence*> batch = PlanBatch(inputs);
   ForwardAndVerify(std::move(batch), std::move(inputs));
@@ -223,9 +237,9 @@ void Scheduler::Draft() {
     LiveSequence* sequence = nullptr;
   };
   std::vector<Wish> wishes;
-  for (const Active& active : active_) {
-    const uint32_t nodes = active.sequence->DraftBudget(options_.draft_nodes);
-    if (nodes > 0) wishes.push_back({nodes, active.sequence.get()});
+  for (const auto& sequence : active_) {
+    const uint32_t nodes = sequence->DraftBudget(options_.draft_nodes);
+    if (nodes > 0) wishes.push_back({nodes, sequence.get()});
   }
   draft_wait_ = absl::ZeroDuration();
   if (wishes.empty()) return;
@@ -276,11 +290,10 @@ void Scheduler::Draft() {
 void Scheduler::SpendBudget() {
   std::vector<NodeBudget::Offer> offers;
   std::vector<LiveSequence*> decoding;
-  for (const Active& active : active_) {
-    LiveSequence& sequence = *active.sequence;
-    if (sequence.prefilling()) continue;
-    offers.push_back({&sequence.tree(), static_cast<int64_t>(sequence.tokens().size())});
-    decoding.push_back(&sequence);
+  for (const auto& sequence : active_) {
+    if (sequence->prefilling()) continue;
+    offers.push_back({&sequence->tree(), static_cast<int64_t>(sequence->tokens().size())});
+    decoding.push_back(sequence.get());
   }
   const std::vector<std::vector<int32_t>> kept = budget_.Choose(offers);
   for (size_t i = 0; i < decoding.size(); ++i) {
@@ -288,19 +301,63 @@ void Scheduler::SpendBudget() {
   }
 }
 
+std::vector<int64_t> Scheduler::PromptRows() const {
+  std::vector<int64_t> rows(active_.size());
+  std::vector<size_t> prefilling;
+  for (size_t i = 0; i < active_.size(); ++i) {
+    if (active_[i]->prefilling()) prefilling.push_back(i);
+  }
+  std::stable_sort(prefilling.begin(), prefilling.end(), [this](size_t a, size_t b) {
+    return active_[a]->pending() < active_[b]->pending();
+  });
+  int64_t left = options_.prefill_chunk;
+  for (size_t k = 0; k < prefilling.size(); ++k) {
+    const auto sharers = static_cast<int64_t>(prefilling.size() - k);
+    // With fewer rows than sharers the shortest go first, one row at least.
+    const int64_t share = std::min(left, std::max<int64_t>(1, left / sharers));
+    rows[prefilling[k]] = std::min(active_[prefilling[k]]->pending(), share);
+    left -= rows[prefilling[k]];
+  }
+  return rows;
+}
+
+int64_t Scheduler::MissingPages() const {
+  const std::vector<int64_t> prompt_rows = PromptRows();
+  int64_t missing = -engine_.kv_pages_free();
+  for (size_t i = 0; i < active_.size(); ++i) {
+    const int64_t length = active_[i]->kv().length();
+    const int64_t rows = active_[i]->prefilling()
+                             ? prompt_rows[i]
+                             : active_[i]->pending() + active_[i]->tree().size();
+    missing += PagesFor(length + rows) - PagesFor(length);
+  }
+  return missing;
+}
+
+void Scheduler::MakeRoom() {
+  if (MissingPages() <= 0) return;
+  // A draft is not worth anybody's place.
+  for (const auto& sequence : active_) sequence->KeepNodes({});
+  while (active_.size() > 1 && MissingPages() > 0) {
+    const auto youngest =
+        std::max_element(active_.begin(), active_.end(),
+                         [](const auto& a, const auto& b) { return a->id() < b->id(); });
+    std::unique_ptr<LiveSequence> sequence = std::move(*youngest);
+    active_.erase(youngest);
+    sequence->Preempt(engine_.NewSequence());
+    preemptions_.fetch_add(1, std::memory_order_relaxed);
+    // Younger than all that stayed, older than all that went before it.
+    preempted_.insert(preempted_.begin(), std::move(sequence));
+  }
+}
+
 std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInput>& inputs) {
   std::vector<LiveSequence*> batch;
-  int64_t prefill_left = options_.prefill_chunk;
-  for (const Active& active : active_) {
-    LiveSequence& sequence = *active.sequence;
-    if (sequence.prefilling()) {
-      const int64_t rows = std::min(sequence.pending(), prefill_left);
-      if (rows == 0) continue;
-      prefill_left -= rows;
-      inputs.push_back(sequence.PrepareInput(rows));
-    } else {
-      inputs.push_back(sequence.PrepareInput(0));
-    }
+  const std::vector<int64_t> prompt_rows = PromptRows();
+  for (size_t i = 0; i < active_.size(); ++i) {
+    LiveSequence& sequence = *active_[i];
+    if (sequence.prefilling() && prompt_rows[i] == 0) continue;
+    inputs.push_back(sequence.PrepareInput(prompt_rows[i]));
     batch.push_back(&sequence);
   }
   return batch;
@@ -365,21 +422,29 @@ void Scheduler::LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows,
 }
 
 void Scheduler::End(uint64_t id, const absl::Status& status) {
-  const auto it = std::find_if(active_.begin(), active_.end(),
-                               [id](const Active& active) { return active.sequence->id() == id; });
-  const std::unique_ptr<LiveSequence> sequence = std::move(it->sequence);
-  const int64_t pages = it->pages;
-  active_.erase(it);
+  std::unique_ptr<LiveSequence> sequence;
+  for (Sequences* sequences : {&active_, &preempted_}) {
+    const auto it = std::find_if(sequences->begin(), sequences->end(),
+                                 [id](const auto& candidate) { return candidate->id() == id; });
+    if (it == sequences->end()) continue;
+    sequence = std::move(*it);
+    sequences->erase(it);
+    break;
+  }
   try {
     if (sequence->drafted()) draft_source_->Close(id, sequence->tokens());
   } catch (const std::exception& error) {
     spdlog::error("closing a sequence of the draft source failed: {}", error.what());
   }
   sequence->ReleaseCache();
-  reserved_pages_.fetch_sub(pages, std::memory_order_relaxed);
   sequence->Finish(status);
   absl::MutexLock lock(&mutex_);
   --unfinished_;
+}
+
+void Scheduler::EndAll(const absl::Status& status) {
+  while (!active_.empty()) End(active_.back()->id(), status);
+  while (!preempted_.empty()) End(preempted_.back()->id(), status);
 }
 
 }  // namespace strata::verify

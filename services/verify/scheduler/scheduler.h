@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -21,6 +20,7 @@
 #include "services/verify/scheduler/live_sequence.h"
 #include "services/verify/scheduler/node_budget.h"
 #include "services/verify/scheduler/step_cost.h"
+#include "services/verify/scheduler/waiting_queue.h"
 
 namespace strata::verify {
 
@@ -48,10 +48,11 @@ struct SchedulerOptions {
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
 
 // Continuous batching: one worker thread runs step after step; requests join and
-// leave between any two. A step is one question to the draft source for all decoding
-// sequences, one forward pass over draft trees and prompt chunks, and verification.
-// The tokens of a request do not depend on what else runs, nor on any draft.
-// Public methods are thread-safe.
+// leave between any two. A request starts when there are KV pages for its prompt; should pages run
+// out later, the youngest gives its own back and is computed anew when there is room again. A step
+// is one question to the draft source for all decoding sequences, one forward pass over draft trees
+// and prompt chunks, and verification. The tokens of a request do not depend on what else runs, nor
+// on any draft. Public methods are thread-safe.
 class Scheduler {
  public:
   // `options` are valid; engine and tokenizer must outlive the scheduler, and nobody else
@@ -76,29 +77,24 @@ class Scheduler {
   bool WaitIdle(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const DraftSource& draft_source() const { return *draft_source_; }
-  // KV pages that no admitted request may come to need.
-  int64_t kv_pages_unreserved() const {
-    return engine_.info().kv_pages_total - reserved_pages_.load(std::memory_order_relaxed);
-  }
+  // How often a request had to give its KV pages to an older one so far.
+  uint64_t preemptions() const { return preemptions_.load(std::memory_order_relaxed); }
   const SchedulerOptions& options() const { return options_; }
 
  private:
-  struct Waiting {
-    GenerationRequest request;
-    std::shared_ptr<GenerationSink> sink;
-    absl::Time arrival;
-  };
-  struct Active {
-    std::unique_ptr<LiveSequence> sequence;
-    int64_t pages = 0;
-  };
+  using Sequences = std::vector<std::unique_ptr<LiveSequence>>;
 
-  int64_t PagesFor(const GenerationRequest& request) const;
+  // KV pages that hold so many tokens.
+  int64_t PagesFor(int64_t tokens) const;
   // The worker.
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Moves waiting requests to active_ while there is room; waits if there is nothing at all to do.
-  // False when the scheduler is to end.
+  // Moves preempted, then waiting requests to active_ while there is room; waits if there is
+  // nothing at all to do. False when the scheduler is to end.
   bool Admit() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Whether a sequence of so many tokens may start now: with room for what the active ones will
+  // hold as soon as their tokens are computed, and for a page more of each.
+  bool HasRoomFor(int64_t tokens) const;
+  void AdmitPreempted();
   void DropCancelled();
   void Step();
   // Most draft nodes of one step over all sequences.
@@ -109,21 +105,33 @@ class Scheduler {
   // Teaches the budget how long the pass over `batch` took, and what became of its trees.
   void LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows, int64_t pairs,
                  absl::Duration taken);
+  // Prompt rows of the coming step for each of active_, 0 for those that decode. All that have some
+  // to compute share a chunk, what the short ones leave going to the long ones: a long prompt holds
+  // up nobody else's.
+  std::vector<int64_t> PromptRows() const;
+  // KV pages that the coming step lacks; 0 or less: none.
+  int64_t MissingPages() const;
+  // Makes the coming step fit: without drafts first, then by preempting the youngest.
+  void MakeRoom();
   // The sequences of this step, with their rows prepared.
   std::vector<LiveSequence*> PlanBatch(std::vector<engine::SequenceInput>& inputs);
   void ForwardAndVerify(std::vector<LiveSequence*> batch,
                         std::vector<engine::SequenceInput> inputs);
-  // Ends active sequence `id` and frees all it holds.
+  // Ends active or preempted sequence `id` and frees all it holds.
   void End(uint64_t id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void EndAll(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const SchedulerOptions options_;
   engine::Engine& engine_;
   const Tokenizer& tokenizer_;
   const std::unique_ptr<DraftSource> draft_source_;
-  std::atomic<int64_t> reserved_pages_ = 0;
+  std::atomic<uint64_t> preemptions_ = 0;
 
   // The worker's alone.
-  std::vector<Active> active_;
+  Sequences active_;
+  // Those that made room, by id: the oldest first. They hold no pages, and come back ahead of who
+  // waits.
+  Sequences preempted_;
   uint64_t next_id_ = 1;
   NodeBudget budget_;
   // What the draft source was waited for in this step.
@@ -132,7 +140,7 @@ class Scheduler {
   engine::ForwardOutput output_;
 
   mutable absl::Mutex mutex_;
-  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
+  WaitingQueue waiting_ ABSL_GUARDED_BY(mutex_);
   // Requests submitted and not yet finished.
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
   bool admitting_ ABSL_GUARDED_BY(mutex_) = true;

@@ -57,6 +57,7 @@ void FillStatistics(const GenerationStats& from, uint64_t seed, v1::GenerationSt
   to.set_total_seconds(absl::ToDoubleSeconds(from.total_time));
   to.set_draft_misses(from.draft_misses);
   to.set_seed(seed);
+  to.set_preemptions(from.preemptions);
 }
 
 v1::FinishReason ToProto(FinishReason reason) {
