@@ -63,6 +63,19 @@ TEST(Manifest, ForeignFormatVersionIsNamed) {
   EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("format version 1"));
 }
 
+// As deep as a manifest's longest text can be: in its version, which is named, and beside it.
+TEST(Manifest, DeepNestingIsRefused) {
+  constexpr size_t kDepth = 7'000'000;
+  const std::string deep = std::string(kDepth, '[') + std::string(kDepth, ']');
+  const std::string version = "\"format_version\": 2";
+  for (const std::string& by : {"\"format_version\": " + deep, version + ", \"more\": " + deep,
+                                version + ", \"more\": " + std::string(kDepth, '[')}) {
+    const auto parsed = ParseManifest(Replaced(ManifestToJson(Example()), version, by));
+    EXPECT_EQ(parsed.status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(parsed.status().message()), HasSubstr("nested deeper"));
+  }
+}
+
 // With a right checksum, as a hostile writer would make it.
 TEST(Manifest, FilesOutsideTheSnapshotAreRefused) {
   for (const char* path : {"/etc/passwd", "../x", "a/../../x", "", ".", "a//b/"}) {

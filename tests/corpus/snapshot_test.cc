@@ -200,6 +200,30 @@ TEST(Snapshot, ManyThreadsReadOneTier) {
 
 TEST(Snapshot, SeveralProcessesReadOneSnapshotAndWriteNothing) {
   TempDir root;
+  // Forked before this process has any thread, they wait for the snapshot; then each keeps it open
+  // until all have read: they overlap.
+  int built[2], all_open[2];
+  ASSERT_EQ(pipe(built), 0);
+  ASSERT_EQ(pipe(all_open), 0);
+  const auto closed = [](int end) {
+    char byte;
+    return read(end, &byte, 1) == 0;
+  };
+  std::vector<pid_t> readers;
+  for (int i = 0; i < 3; ++i) {
+    const pid_t pid = fork();
+    ASSERT_GE(pid, 0);
+    if (pid == 0) {
+      close(built[1]);
+      close(all_open[1]);
+      bool right = closed(built[0]);
+      auto tier = CorpusTier::Open(root.path(), kCache);
+      right = right && tier.ok() && ToString(Ask(**tier, {1, 2})) == "2: 2 [ 3:2 ] 1: 2 [ 3:2 ] ";
+      right = closed(all_open[0]) && right;
+      _exit(right ? 0 : 1);
+    }
+    readers.push_back(pid);
+  }
   BuildSnapshot(root.path(), {{1, 2, 3, 4}, {1, 2, 3}}, 10, Named("s"));
   const auto listing = [&] {
     std::vector<std::string> names;
@@ -210,23 +234,7 @@ TEST(Snapshot, SeveralProcessesReadOneSnapshotAndWriteNothing) {
     return names;
   };
   const auto before = listing();
-  // Each reader keeps the snapshot open until all have read: they overlap.
-  int all_open[2];
-  ASSERT_EQ(pipe(all_open), 0);
-  std::vector<pid_t> readers;
-  for (int i = 0; i < 3; ++i) {
-    const pid_t pid = fork();
-    ASSERT_GE(pid, 0);
-    if (pid == 0) {
-      close(all_open[1]);
-      auto tier = CorpusTier::Open(root.path(), kCache);
-      bool right = tier.ok() && ToString(Ask(**tier, {1, 2})) == "2: 2 [ 3:2 ] 1: 2 [ 3:2 ] ";
-      char byte;
-      right = read(all_open[0], &byte, 1) == 0 && right;
-      _exit(right ? 0 : 1);
-    }
-    readers.push_back(pid);
-  }
+  close(built[1]);
   auto tier = CorpusTier::Open(root.path(), kCache);
   EXPECT_TRUE(tier.ok()) << tier.status();
   close(all_open[1]);
@@ -235,6 +243,7 @@ TEST(Snapshot, SeveralProcessesReadOneSnapshotAndWriteNothing) {
     ASSERT_EQ(waitpid(pid, &status, 0), pid);
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   }
+  close(built[0]);
   close(all_open[0]);
   EXPECT_EQ(listing(), before);
 }

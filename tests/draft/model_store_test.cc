@@ -192,6 +192,34 @@ TEST(ModelStoreTest, LoadingUnderALowerLimitKeepsTheNewest) {
   EXPECT_EQ(Ask(*store, kAlice, {7000000}), (std::vector<Tokens>{{7000001}}));
 }
 
+// Such a file cannot come from sequences, which teach short segments. Taught as a whole it would
+// take a hundred times the limit, and then be forgotten as a whole.
+TEST(ModelStoreTest, ALongSegmentIsLoadedWithinTheLimit) {
+  const TemporaryFolder folder;
+  std::mt19937 random(6);
+  const Tokens tokens = RandomTokens(random, 400'000, 1'000'000);
+  {
+    const auto roomy = OpenOrDie({.dir = folder.path(), .max_bytes = size_t{512} << 20});
+    Teach(*roomy, kAlice, tokens);
+    ASSERT_TRUE(roomy->Save().ok());
+  }
+  const auto store = OpenOrDie({.dir = folder.path(), .max_bytes = size_t{4} << 20});
+  EXPECT_LE(store->bytes(), size_t{4} << 20);
+  // The newest is there, also across the ends of the parts it was taught in.
+  ASSERT_NE(store->Find(kAlice), nullptr);
+  const auto tier = store->Find(kAlice);
+  for (size_t at = tokens.size() - 3000; at < tokens.size(); ++at) {
+    const Tokens context(tokens.begin() + static_cast<ptrdiff_t>(at) - 8,
+                         tokens.begin() + static_cast<ptrdiff_t>(at));
+    const ContextTail tail(context);
+    const MatchQuery query = {&tail, kMaxContextOrder};
+    Evidence evidence;
+    tier->Match({&query, 1}, 1, {&evidence, 1});
+    ASSERT_EQ(evidence.longest(), kMaxContextOrder) << at;
+    EXPECT_EQ(evidence.level[0].continuations[0].token, tokens[at]);
+  }
+}
+
 class DamagedFileTest : public testing::TestWithParam<int> {};
 
 TEST_P(DamagedFileTest, IsPutAsideWithAWarningAndTheRestIsLoaded) {

@@ -1,8 +1,9 @@
-// Draft messages: any bytes as a strata.v1.DraftRequest, and long conversations that make sense up
-// to a point. Whatever is sent, each answer is one that draft.proto allows.
+// Draft messages: any bytes as a strata.v1.DraftRequest or DraftOnceRequest, and long conversations
+// that make sense up to a point. Whatever is sent, each answer is one that draft.proto allows.
 
 #include <fuzzer/FuzzedDataProvider.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -16,11 +17,17 @@
 #include "strata/v1/draft.pb.h"
 #include "tests/corpus/corpus_testing.h"
 #include "tests/fuzz/fuzz_check.h"
+#include "tests/fuzz/fuzz_seed.h"
 
 namespace strata::draft {
 namespace {
 
 constexpr int64_t kVocab = 50;
+constexpr uint32_t kMaxNodes = 64;
+
+// What an input is, by its last byte; the rest are conversations.
+constexpr int kKinds = 6;
+enum Kind : uint8_t { kMessages = 0, kOnce = 1 };
 
 std::shared_ptr<const Tier> Corpus() {
   static const auto root = std::make_unique<testing::TempDir>();
@@ -49,7 +56,7 @@ std::unique_ptr<Drafter> NewFuzzedDrafter() {
   options.limits.max_live_tokens = 4000;
   options.limits.max_sequence_tokens = 1500;
   options.limits.max_predicted_tokens = 500;
-  options.limits.max_nodes = 64;
+  options.limits.max_nodes = kMaxNodes;
   options.limits.idle_before_eviction = absl::ZeroDuration();
   auto drafter = NewDrafter(std::move(options));
   FUZZ_CHECK(drafter.ok());
@@ -76,7 +83,7 @@ void Serve(Drafter& drafter, uint64_t session, const v1::DraftRequest& request) 
       FUZZ_CHECK(answer.tree.empty());
       continue;
     }
-    const int budget = static_cast<int>(std::min<uint32_t>(updates[i].node_budget, 64));
+    const int budget = static_cast<int>(std::min(updates[i].node_budget, kMaxNodes));
     FUZZ_CHECK(ValidateDraftTree(answer.tree, kVocab, budget).ok());
     FUZZ_CHECK(answer.position == updates[i].position + updates[i].tokens.size());
     if (updates[i].max_depth > 0) {
@@ -92,6 +99,20 @@ void Serve(Drafter& drafter, uint64_t session, const v1::DraftRequest& request) 
   const DrafterStats stats = drafter.Stats();
   FUZZ_CHECK(stats.live_sequences <= 6);
   FUZZ_CHECK(stats.model_tier_bytes <= 128 << 10);
+}
+
+// As DraftService serves DraftOnce.
+void ServeOnce(Drafter& drafter, const v1::DraftOnceRequest& request) {
+  const v1::Handshake& handshake = request.handshake();
+  DraftTree tree;
+  const absl::Status status = drafter.DraftOnce(
+      handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),
+      request.tenant(), TokensOf(request.tokens()), TokensOf(request.predicted_tokens()),
+      request.node_budget(), request.max_depth(), PolicyOf(request.policy()), tree);
+  const int budget = static_cast<int>(std::min(request.node_budget(), kMaxNodes));
+  FUZZ_CHECK(status.ok() ? ValidateDraftTree(tree, handshake.vocab_size(), budget).ok()
+                         : tree.empty());
+  FUZZ_CHECK(drafter.Stats().live_sequences == 0);
 }
 
 void FillSequence(FuzzedDataProvider& data, std::array<uint32_t, 8>& lengths,
@@ -143,14 +164,71 @@ void FillSequence(FuzzedDataProvider& data, std::array<uint32_t, 8>& lengths,
   out.set_close(kind == 8);
 }
 
+std::vector<std::string> Seeds() {
+  const std::string& fingerprint =
+      static_cast<const CorpusTier&>(*Corpus()).tokenizer_fingerprint();
+  // A prompt, then feedback with rankings, then the end.
+  std::vector<std::string> messages;
+  for (uint32_t step = 0; step < 3; ++step) {
+    v1::DraftRequest request;
+    request.set_step(step);
+    v1::SequenceRequest& sequence = *request.add_sequences();
+    sequence.set_sequence_id(7);
+    sequence.set_position(step == 0 ? 0 : 5 + step);
+    for (uint32_t i = 0; i < (step == 0 ? 6u : 1u); ++i) sequence.add_tokens(1 + i % 3);
+    sequence.set_node_budget(16);
+    if (step == 0) {
+      sequence.set_prompt_length(4);
+      sequence.add_predicted_tokens(2);
+      sequence.set_tenant("t");
+    } else {
+      sequence.set_has_feedback(true);
+      sequence.add_accepted_nodes(0);
+      v1::RowRanking& ranking = *sequence.add_rankings();
+      ranking.set_previous_token(1);
+      ranking.set_token(2);
+      ranking.add_next_tokens(3);
+    }
+    sequence.set_policy(v1::POLICY_CALIBRATED);
+    sequence.set_close(step == 2);
+    messages.push_back(request.SerializeAsString());
+  }
+  strata::fuzz::SeedWriter conversation;
+  conversation.Byte(kMessages);
+  for (const std::string& message : messages) conversation.Bool(false).Text(message);
+
+  v1::DraftOnceRequest once;
+  once.mutable_handshake()->set_tokenizer_fingerprint(fingerprint);
+  once.mutable_handshake()->set_model_id("model");
+  once.mutable_handshake()->set_vocab_size(kVocab);
+  for (const uint32_t token : {1, 2, 3, 1, 2}) once.add_tokens(token);
+  once.set_node_budget(16);
+  once.add_predicted_tokens(2);
+  return {conversation.Finish(),
+          strata::fuzz::SeedWriter().Byte(kOnce).Text(once.SerializeAsString()).Finish()};
+}
+
 }  // namespace
 }  // namespace strata::draft
+
+extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
+  strata::fuzz::WriteSeeds(*argc, *argv, strata::draft::Seeds());
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   using namespace strata::draft;
   static std::shared_ptr<const Tier> corpus = Corpus();
   FuzzedDataProvider data(bytes, size);
   const std::unique_ptr<Drafter> drafter = NewFuzzedDrafter();
+  const int kind = data.ConsumeIntegral<uint8_t>() % kKinds;
+  if (kind == kOnce) {
+    while (data.remaining_bytes() > 0) {
+      strata::v1::DraftOnceRequest request;
+      if (request.ParseFromString(data.ConsumeRandomLengthString())) ServeOnce(*drafter, request);
+    }
+    return 0;
+  }
   std::array<uint64_t, 2> sessions{};
   for (uint64_t& session : sessions) {
     FUZZ_CHECK(drafter
@@ -159,12 +237,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
                                  kVocab, &session)
                    .ok());
   }
-  const bool raw = data.ConsumeIntegral<uint8_t>() % 4 == 0;
   std::array<std::array<uint32_t, 8>, 2> lengths{};
   for (int step = 0; step < 200 && data.remaining_bytes() > 0; ++step) {
     strata::v1::DraftRequest request;
     const size_t which = data.ConsumeBool() ? 1 : 0;
-    if (raw) {
+    if (kind == kMessages) {
       const std::string message = data.ConsumeRandomLengthString();
       if (!request.ParseFromString(message)) continue;
     } else {

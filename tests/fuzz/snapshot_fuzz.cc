@@ -1,5 +1,5 @@
-// Reading corpus snapshots whose bytes may be anything: manifests, keys, rows, and whole folders of
-// which one file was damaged. The first byte of the input says which.
+// Corpus snapshots of which one file is damaged, with and without a manifest that agrees with the
+// damage. An input takes milliseconds; corpus_rows_fuzz.cc has what lies behind the checksums.
 
 #include <fuzzer/FuzzedDataProvider.h>
 
@@ -12,11 +12,9 @@
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/corpus/file_util.h"
 #include "services/draft/corpus/manifest.h"
-#include "services/draft/corpus/snapshot_format.h"
 #include "services/draft/corpus/snapshot_verifier.h"
 #include "tests/corpus/corpus_testing.h"
 #include "tests/fuzz/fuzz_check.h"
-#include "tests/fuzz/fuzz_seed.h"
 
 namespace strata::draft {
 namespace {
@@ -24,69 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kVocab = 100;
-
-void CheckNode(const ContextNode& node, int64_t vocab) {
-  FUZZ_CHECK(node.size >= 1 && node.size <= kMaxContinuations);
-  uint64_t sum = 0;
-  for (const RankedToken& ranked : node.list()) {
-    FUZZ_CHECK(ranked.token >= 0 && ranked.token < vocab && ranked.count >= 1);
-    sum += ranked.count;
-  }
-  FUZZ_CHECK(sum <= node.total);
-}
-
-void FuzzManifest(const std::string& text) {
-  const auto manifest = ParseManifest(text);
-  if (!manifest.ok()) return;
-  const std::string written = ManifestToJson(*manifest);
-  const auto again = ParseManifest(written);
-  FUZZ_CHECK(again.ok());
-  FUZZ_CHECK(ManifestToJson(*again) == written);
-}
-
-void FuzzRow(FuzzedDataProvider& data) {
-  const int64_t vocab = data.ConsumeIntegralInRange<int64_t>(1, 300);
-  const std::vector<uint8_t> path = data.ConsumeBytes<uint8_t>(kMaxContextOrder);
-  const std::string row = data.ConsumeRemainingBytesAsString();
-  uint64_t contexts = 0;
-  const absl::Status whole = RowWalker::VisitAll(
-      row, vocab, kMaxContextOrder, [&](std::span<const TokenId> below, const ContextNode& node) {
-        FUZZ_CHECK(below.size() < static_cast<size_t>(kMaxContextOrder));
-        CheckNode(node, vocab);
-        ++contexts;
-        return absl::OkStatus();
-      });
-  FUZZ_CHECK(!whole.ok() || contexts > 0);
-  RowWalker walker(row, vocab);
-  if (walker.First() != RowWalker::Step::kFound) {
-    FUZZ_CHECK(!whole.ok());
-    return;
-  }
-  for (const uint8_t token : path) {
-    CheckNode(walker.node(), vocab);
-    if (walker.node().children != Children::kInline) break;
-    const RowWalker::Step step = walker.Down(token);
-    FUZZ_CHECK(step != RowWalker::Step::kDamaged || !whole.ok());
-    if (step != RowWalker::Step::kFound) break;
-  }
-}
-
-void FuzzKeys(const std::string& bytes) {
-  std::vector<TokenId> context;
-  if (DecodeKey(bytes, kVocab, context).ok()) FUZZ_CHECK(EncodeKey(context) == bytes);
-  if (DecodeShardKey(bytes, kVocab, context).ok()) FUZZ_CHECK(EncodeShardKey(context) == bytes);
-  TokenId token = 0;
-  if (DecodeShardCountKey(bytes, kVocab, token).ok()) {
-    FUZZ_CHECK(EncodeShardCountKey(token) == bytes);
-  }
-  std::vector<RankedToken> next;
-  if (DecodeShardValue(bytes, kVocab, next).ok()) {
-    FUZZ_CHECK(!next.empty());
-    for (const RankedToken& ranked : next) {
-      FUZZ_CHECK(ranked.token >= 0 && ranked.token < kVocab && ranked.count >= 1);
-    }
-  }
-}
 
 // A small snapshot, and copies of it to be damaged.
 class Folder {
@@ -154,51 +89,9 @@ class Folder {
 }  // namespace
 }  // namespace strata::draft
 
-extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
-  using namespace strata::draft;
-  testing::TempDir root;
-  BuilderOptions options;
-  options.name = "s";
-  const Manifest manifest =
-      testing::BuildSnapshot(root.path(), testing::RandomDocuments(2, 40, kVocab), kVocab, options);
-  ContextTree tree;
-  tree.token = 3;
-  tree.node.total = 300;
-  tree.node.size = 2;
-  tree.node.ranked[0] = {7, 200};
-  tree.node.ranked[1] = {99, 5};
-  ContextTree child = tree;
-  tree.node.children = Children::kInline;
-  child.token = 4;
-  tree.inline_children = {child, child};
-  tree.inline_children[1].token = 90;
-  std::string row;
-  EncodeRow(tree, row);
-  const std::string path(kMaxContextOrder, '\x04');
-  // The vocabulary is 1 + the two bytes' value modulo 300; the last byte is the kind.
-  strata::fuzz::WriteSeeds(
-      *argc, *argv,
-      {ManifestToJson(manifest) + std::string(1, '\0'),
-       EncodeKey(std::vector<strata::TokenId>{5, 6}) + "\x01",
-       path + row + std::string("\x63\0\x03", 3),
-       // The second file, unsigned, at its tenth byte.
-       std::string(24, '\x05') + "xyz" + std::string("\x03\0\x0a\0\0\x01\x02", 7)});
-  return 0;
-}
-
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  static strata::draft::Folder folder;
   FuzzedDataProvider data(bytes, size);
-  const uint8_t kind = data.ConsumeIntegral<uint8_t>();
-  // Whole folders take milliseconds, the others microseconds.
-  if (kind % 64 == 2) {
-    static strata::draft::Folder folder;
-    folder.Fuzz(data);
-  } else if (kind % 8 == 0) {
-    strata::draft::FuzzManifest(data.ConsumeRemainingBytesAsString());
-  } else if (kind % 8 == 1) {
-    strata::draft::FuzzKeys(data.ConsumeRemainingBytesAsString());
-  } else {
-    strata::draft::FuzzRow(data);
-  }
+  folder.Fuzz(data);
   return 0;
 }

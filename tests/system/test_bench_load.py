@@ -27,7 +27,7 @@ def prompts() -> str:
 
 
 def load_arguments(*arguments: str) -> list[str]:
-    return ["--prompts", prompts(), "--limit", "6", *arguments]
+    return ["--prompts", prompts(), "--limit", "3", *arguments]
 
 
 def check_mode(mode: dict[str, Any], rounds: int, requests: int, tokens_each: int) -> None:
@@ -62,24 +62,24 @@ def test_closed_loop(embedded: harness.Service, tmp_path: Path) -> None:
     out = tmp_path / "load.json"
     result = harness.strata_json(
         embedded, ["bench", "load"],
-        *load_arguments("--concurrency", "1,3", "--requests", "5", "--rounds", "2",
-                        "--max-tokens", "12", "--ignore-eos", "--fixed-nodes", "4",
+        *load_arguments("--concurrency", "1,3", "--requests", "4", "--rounds", "2",
+                        "--max-tokens", "10", "--ignore-eos", "--fixed-nodes", "4",
                         "--out", str(out)))
     assert json.loads(out.read_text(encoding="utf-8")) == result
     assert result["loop"] == "closed"
     assert result["modes"] == MODES
     assert result["fixed_nodes"] == 4
     assert result["rounds"] == 2
-    assert result["prompts"] == 6
-    assert result["max_tokens"] == 12
+    assert result["prompts"] == 3
+    assert result["max_tokens"] == 10
     assert result["service"]["draft_mode"] == "embedded"
     assert result["failed"] == 0
-    assert result["requests"] == 2 * 3 * 2 * 5
+    assert result["requests"] == 2 * 3 * 2 * 4
     assert [level["concurrency"] for level in result["levels"]] == [1, 3]
     for level in result["levels"]:
         assert [mode["mode"] for mode in level["modes"]] == MODES
         for mode in level["modes"]:
-            check_mode(mode, rounds=2, requests=10, tokens_each=12)
+            check_mode(mode, rounds=2, requests=8, tokens_each=10)
             assert mode["send_lag_s"]["max"] == 0
         on, off, fixed = level["modes"]
         assert off["drafted"] == 0
@@ -100,7 +100,7 @@ def test_closed_loop(embedded: harness.Service, tmp_path: Path) -> None:
 def test_open_loop(embedded: harness.Service) -> None:
     result = harness.strata_json(
         embedded, ["bench", "load"],
-        *load_arguments("--rate", "4", "--requests", "8", "--modes", "off,on",
+        *load_arguments("--rate", "4", "--requests", "6", "--modes", "off,on",
                         "--max-tokens", "8", "--ignore-eos"))
     assert result["loop"] == "open"
     assert result["arrival_seed"] == 1
@@ -108,7 +108,7 @@ def test_open_loop(embedded: harness.Service) -> None:
     assert level["rate"] == 4
     off, on = level["modes"]
     for mode in (off, on):
-        check_mode(mode, rounds=1, requests=8, tokens_each=8)
+        check_mode(mode, rounds=1, requests=6, tokens_each=8)
     # The last arrival: both modes had the same ones.
     assert off["loaded_seconds"] == on["loaded_seconds"]
 

@@ -67,6 +67,8 @@ class ClosedLoop {
   LoadRun Finish() {
     absl::MutexLock lock(&mutex_);
     run_.seconds = LastDone(run_.records);
+    // It is found a moment later that nothing is left to send.
+    run_.loaded_seconds = std::min(run_.loaded_seconds, run_.seconds);
     return std::move(run_);
   }
 

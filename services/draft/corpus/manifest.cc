@@ -20,6 +20,9 @@ constexpr char kFormatName[] = "strata-corpus";
 constexpr char kSnapshotKind[] = "snapshot";
 constexpr char kShardKind[] = "shard";
 constexpr size_t kMaxManifestBytes = 16 << 20;
+// A manifest has 3 levels. JSON is written out, for the checksum, by recursion: the megabytes of
+// brackets that fit a file would end the process.
+constexpr int kMaxDepth = 16;
 
 absl::Status Damaged(absl::string_view what) {
   return absl::DataLossError(absl::StrCat("damaged manifest: ", what));
@@ -147,7 +150,15 @@ std::string ManifestToJson(const Manifest& manifest) {
 }
 
 absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  bool too_deep = false;
+  const Json::parser_callback_t guard = [&too_deep](int depth, Json::parse_event_t, Json&) {
+    too_deep = too_deep || depth > kMaxDepth;
+    return !too_deep;
+  };
+  Json json = Json::parse(text, guard, /*allow_exceptions=*/false);
+  if (too_deep) {
+    return Damaged(absl::StrCat("it is nested deeper than ", kMaxDepth, " levels"));
+  }
   if (!json.is_object()) return Damaged("it is not a JSON object");
   const auto format = json.find("format");
   const auto version = json.find("format_version");

@@ -3,6 +3,7 @@
 // Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
 // with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
 
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 
 #include <array>
@@ -98,6 +99,9 @@ absl::Status Serve(const Flags& flags) {
 }  // namespace strata::draft
 
 int main(int argc, char** argv) {
+  // What one stream's thread allocates another's frees. With glibc's eight arenas a core, memory
+  // crept from 154 to 234 MiB over 400,000 sequences that held ever the same; with few it stays.
+  mallopt(M_ARENA_MAX, 2);
   int exit_code = 0;
   const auto flags = strata::draft::ParseFlags(argc, argv, &exit_code);
   if (!flags.has_value()) return exit_code;

@@ -27,6 +27,28 @@ constexpr char kLockName[] = "LOCK";
 constexpr size_t kReservedShare = 16;
 // What is not text may take this part of max_bytes, each.
 constexpr size_t kExtrasShare = 8;
+// Keys of a saved segment that are taught at a time.
+constexpr uint32_t kLoadedKeys = 1024;
+
+// Hands `segment` to `learn` (as ModelStore::Learn, without the key) in parts of few keys. Whoever
+// teaches keeps segments short, but a file may hold any: a long one would take far more than
+// max_bytes, some 200 bytes a token, before anything could be forgotten.
+void LearnInParts(
+    const ModelSegment& segment,
+    absl::FunctionRef<void(std::span<const TokenId>, uint32_t first_key, uint32_t end_key)> learn) {
+  const std::span<const TokenId> tokens(segment.tokens);
+  if (segment.end_key - segment.first_key <= kLoadedKeys) {
+    return learn(tokens, segment.first_key, segment.end_key);
+  }
+  for (uint32_t first = segment.first_key; first < segment.end_key;) {
+    const uint32_t end = first + std::min(segment.end_key - first, kLoadedKeys);
+    // With what n-grams of every order begin with, and the last one's continuation.
+    const uint32_t begin = first - std::min<uint32_t>(first, kMaxContextOrder - 1);
+    const size_t behind = std::min(tokens.size(), size_t{end} + 1);
+    learn(tokens.subspan(begin, behind - begin), first - begin, end - begin);
+    first = end;
+  }
+}
 
 }  // namespace
 
@@ -105,7 +127,10 @@ void ModelStore::LoadFile(const std::string& path, std::vector<std::string>* war
     return;
   }
   for (const ModelSegment& segment : content->segments) {
-    Learn(content->key, segment.tokens, segment.first_key, segment.end_key);
+    LearnInParts(segment,
+                 [&](std::span<const TokenId> tokens, uint32_t first_key, uint32_t end_key) {
+                   Learn(content->key, tokens, first_key, end_key);
+                 });
   }
   if (!content->calibration.empty()) {
     SetCalibration(content->key, std::move(content->calibration));

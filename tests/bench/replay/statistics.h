@@ -31,6 +31,9 @@ struct Tally {
 class Samples {
  public:
   void Add(double value) { values_.push_back(value); }
+  void Add(const Samples& other) {
+    values_.insert(values_.end(), other.values_.begin(), other.values_.end());
+  }
   size_t count() const { return values_.size(); }
   // The smallest value that at least `percent` % of the values do not exceed (nearest rank), 0
   // without values. 0 <= percent <= 100.
