@@ -37,5 +37,4 @@ def test_a_prompt_that_was_seen_before_changes_no_token(tmp_path: Path) -> None:
     # What one tenant asked is nothing to another.
     assert cached(other) == 0
     assert cached(turn) >= cached(second)
-    assert second["statistics"]["prefill_seconds"] < first["statistics"]["prefill_seconds"]
     assert 0 < about["kv_pages_kept"] < about["kv_pages_free"] == about["kv_pages_total"]

@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace strata::verify {
@@ -30,7 +31,7 @@ PrefixCache::Node* PrefixCache::Child(const Node& parent, std::span<const TokenI
 std::vector<PrefixCache::Node*> PrefixCache::Path(std::string_view tenant,
                                                   std::span<const TokenId> tokens) const {
   std::vector<Node*> path;
-  const auto root = tenants_.find(tenant);
+  const auto root = tenants_.find(absl::string_view(tenant.data(), tenant.size()));
   if (root == tenants_.end()) return path;
   const auto page = static_cast<size_t>(page_tokens_);
   for (size_t at = 0; at + page < tokens.size(); at += page) {
