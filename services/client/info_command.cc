@@ -31,6 +31,7 @@ Json ToJson(const v1::GetModelInfoResponse& info) {
            std::vector<std::string>(info.exactness_notes().begin(), info.exactness_notes().end())},
           {"kv_pages_total", info.kv_pages_total()},
           {"kv_pages_free", info.kv_pages_free()},
+          {"kv_pages_kept", info.kv_pages_kept()},
           {"kv_page_tokens", info.kv_page_tokens()},
           {"max_batch", info.max_batch()},
           {"draft_mode", info.draft_mode()},

@@ -59,6 +59,7 @@ nlohmann::ordered_json ToJson(const v1::GenerationStatistics& statistics) {
                      {"accepted", count.accepted()}});
   }
   return {{"prompt_tokens", statistics.prompt_tokens()},
+          {"cached_prompt_tokens", statistics.cached_prompt_tokens()},
           {"output_tokens", statistics.output_tokens()},
           {"steps", statistics.steps()},
           {"tokens_per_step", Ratio(statistics.output_tokens(), statistics.steps())},
@@ -93,7 +94,8 @@ nlohmann::ordered_json ToJson(const Answer& answer) {
 
 std::string ToTable(const v1::GenerationStatistics& statistics) {
   std::string table;
-  absl::StrAppendFormat(&table, "prompt tokens   %d\n", statistics.prompt_tokens());
+  absl::StrAppendFormat(&table, "prompt tokens   %d, %d of them from earlier requests\n",
+                        statistics.prompt_tokens(), statistics.cached_prompt_tokens());
   absl::StrAppendFormat(&table, "tokens          %d in %d steps, %.2f a step, %.1f/s\n",
                         statistics.output_tokens(), statistics.steps(),
                         Ratio(statistics.output_tokens(), statistics.steps()),

@@ -169,6 +169,112 @@ TEST_P(TinyEngineTest, PassesOfManyRowsGiveTheBitsOfPlainSteps) {
   }
 }
 
+// What one sequence computed, in chunks of any size, another goes on from; both then take trees.
+TEST_P(TinyEngineTest, SharedPagesGiveTheBitsOfPlainSteps) {
+  std::mt19937 random(6);
+  const int64_t vocab = engine_->info().vocab_size;
+  const int page = engine_->info().kv_page_tokens;
+  ForwardOutput output;
+  // The rows of a random tree behind what is committed, one path of which is then committed.
+  const auto check_tree = [&](KvSequence& sequence, std::vector<int32_t>& tokens) {
+    const int nodes = 1 + random() % 40;
+    const std::vector<int32_t> tree = RandomTokens(random, nodes, vocab);
+    std::vector<int32_t> parents(nodes), path;
+    for (int i = 0; i < nodes; ++i) parents[i] = static_cast<int32_t>(random() % (i + 1)) - 1;
+    const std::vector<int32_t> rows = Iota(nodes);
+    const SequenceInput input{&sequence, tree, parents, rows};
+    ASSERT_TRUE(engine_->Forward({&input, 1}, output).ok());
+    for (int32_t r = nodes - 1; r >= 0; r = parents[r]) path.insert(path.begin(), r);
+    const size_t before = tokens.size();
+    for (const int32_t r : path) tokens.push_back(tree[r]);
+    const std::vector<float> expected = OneByOne(*engine_, tokens);
+    for (size_t i = 0; i < path.size(); ++i) {
+      ASSERT_TRUE(
+          SameBits(output.row(path[i]), std::span(expected).subspan((before + i) * vocab, vocab)))
+          << "depth " << i;
+    }
+    ASSERT_TRUE(engine_->Commit(sequence, path).ok());
+    ASSERT_EQ(sequence.length(), static_cast<int64_t>(tokens.size()));
+  };
+  for (int round = 0; round < 12; ++round) {
+    std::vector<int32_t> tokens = RandomTokens(random, 1 + random() % 90, vocab);
+    auto first = engine_->NewSequence();
+    for (size_t at = 0; at < tokens.size();) {
+      const size_t chunk = std::min<size_t>(1 + random() % 30, tokens.size() - at);
+      const SequenceInput input{first.get(), std::span(tokens).subspan(at, chunk), {}, {}};
+      ASSERT_TRUE(engine_->Forward({&input, 1}, output).ok());
+      ASSERT_TRUE(engine_->Commit(*first, Iota(static_cast<int>(chunk))).ok());
+      at += chunk;
+    }
+    std::vector<std::unique_ptr<KvPage>> pages;
+    std::vector<const KvPage*> prefix;
+    while (auto shared = engine_->SharePage(*first, static_cast<int64_t>(pages.size()))) {
+      pages.push_back(std::move(shared));
+    }
+    ASSERT_EQ(pages.size(), tokens.size() / page);
+    EXPECT_EQ(engine_->SharePage(*first, -1), nullptr);
+    const size_t adopted = random() % (pages.size() + 1);
+    for (size_t i = 0; i < adopted; ++i) prefix.push_back(pages[i].get());
+    const bool goes_on = random() % 2 == 0;
+    if (!goes_on) first.reset();
+    auto second = engine_->NewSequence(prefix);
+    pages.clear();
+    std::vector<int32_t> other(tokens.begin(), tokens.begin() + prefix.size() * page);
+    ASSERT_EQ(second->length(), static_cast<int64_t>(other.size()));
+    for (int turn = 0; turn < 2; ++turn) {
+      check_tree(*second, other);
+      if (goes_on) check_tree(*first, tokens);
+    }
+  }
+  EXPECT_EQ(engine_->kv_pages_kept(), 0);
+  EXPECT_EQ(engine_->kv_pages_free(), engine_->info().kv_pages_total);
+}
+
+TEST_P(TinyEngineTest, SharedPagesAreFreedOnceByWhoeverIsLast) {
+  const int64_t total = engine_->info().kv_pages_total;
+  const auto free_and_kept = [&] {
+    return std::pair(total - engine_->kv_pages_free(), engine_->kv_pages_kept());
+  };
+  using Counts = std::pair<int64_t, int64_t>;
+  const std::vector<int32_t> tokens(40, 1);
+  ForwardOutput output;
+  auto sequence = engine_->NewSequence();
+  const SequenceInput input{sequence.get(), tokens, {}, {}};
+  ASSERT_TRUE(engine_->Forward({&input, 1}, output).ok());
+  // Not yet committed.
+  EXPECT_EQ(engine_->SharePage(*sequence, 0), nullptr);
+  ASSERT_TRUE(engine_->Commit(*sequence, Iota(40)).ok());
+  EXPECT_EQ(engine_->SharePage(*sequence, 2), nullptr);
+  auto one = engine_->SharePage(*sequence, 0), two = engine_->SharePage(*sequence, 1);
+  auto two_again = engine_->SharePage(*sequence, 1);
+  EXPECT_EQ(free_and_kept(), Counts(3, 0));
+  EXPECT_TRUE(one->in_use());
+  sequence.reset();
+  EXPECT_FALSE(one->in_use());
+  EXPECT_EQ(free_and_kept(), Counts(2, 2));
+  two.reset();
+  EXPECT_EQ(free_and_kept(), Counts(2, 2));
+
+  const std::vector<const KvPage*> prefix = {one.get(), two_again.get()};
+  sequence = engine_->NewSequence(prefix);
+  auto other = engine_->NewSequence(prefix);
+  EXPECT_EQ(sequence->length(), 32);
+  EXPECT_EQ(free_and_kept(), Counts(2, 0));
+  // New rows take pages of their own and give them back.
+  const SequenceInput more{sequence.get(), tokens, {}, {}};
+  ASSERT_TRUE(engine_->Forward({&more, 1}, output).ok());
+  EXPECT_EQ(free_and_kept(), Counts(5, 0));
+  ASSERT_TRUE(engine_->Commit(*sequence, {}).ok());
+  EXPECT_EQ(free_and_kept(), Counts(2, 0));
+  two_again.reset();
+  sequence.reset();
+  EXPECT_EQ(free_and_kept(), Counts(2, 0));
+  other.reset();
+  EXPECT_EQ(free_and_kept(), Counts(1, 1));
+  one.reset();
+  EXPECT_EQ(free_and_kept(), Counts(0, 0));
+}
+
 TEST_P(TinyEngineTest, BadBatchesChangeNothing) {
   auto sequence = engine_->NewSequence();
   const std::vector<int32_t> good = {1, 2, 3};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
 namespace strata::verify {
 namespace {
@@ -33,17 +34,55 @@ void FakeLogits(std::span<const int32_t> path, std::span<float> logits) {
   for (size_t i = 0; i < logits.size(); ++i) {
     logits[i] = static_cast<float>(Mix(state + i) >> 40) / (1 << 21) - 4.0f;
   }
+  uint64_t all = 1;
+  for (const int32_t token : path) all = Mix(all ^ static_cast<uint64_t>(token + 1));
+  for (size_t i = 0; i < logits.size(); ++i) {
+    logits[i] += static_cast<float>(Mix(all + i) >> 56) / (1 << 16);
+  }
 }
+
+// A full page with all tokens up to its end. Whose pages are free is counted, not which.
+struct FakeEngine::Page {
+  std::vector<int32_t> path;
+  int sequences = 0;
+  int handles = 0;
+};
+
+struct FakeEngine::Handle final : engine::KvPage {
+  Handle(FakeEngine* owner, std::shared_ptr<Page> page) : owner(owner), page(std::move(page)) {
+    ++this->page->handles;
+  }
+  ~Handle() override {
+    if (--page->handles == 0 && page->sequences == 0) --owner->kept_pages_;
+  }
+  bool in_use() const override { return page->sequences > 0; }
+  FakeEngine* const owner;
+  const std::shared_ptr<Page> page;
+};
 
 struct FakeEngine::Kv final : engine::KvSequence {
   explicit Kv(FakeEngine* owner) : owner(owner) {}
-  ~Kv() override { owner->used_pages_ -= pages; }
+  ~Kv() override {
+    owner->used_pages_ -= pages;
+    for (const std::shared_ptr<Page>& page : shared) {
+      if (page == nullptr || --page->sequences > 0) continue;
+      --owner->used_pages_;
+      if (page->handles > 0) ++owner->kept_pages_;
+    }
+  }
+  int64_t shared_count() const {
+    return std::count_if(shared.begin(), shared.end(), [](const auto& page) { return !!page; });
+  }
   int64_t length() const override { return static_cast<int64_t>(committed.size()); }
   FakeEngine* const owner;
   std::vector<int32_t> committed;
   std::vector<int32_t> rows;
   std::vector<int32_t> parents;
+  // Its pages that others hold too, by index; null: none do.
+  std::vector<std::shared_ptr<Page>> shared;
+  // Pages beside those.
   int64_t pages = 0;
+  bool broken = false;
 };
 
 FakeEngine::FakeEngine(int64_t pages, int64_t max_sequence_length) {
@@ -61,7 +100,39 @@ int64_t FakeEngine::Pages(int64_t tokens) const {
   return (tokens + info_.kv_page_tokens - 1) / info_.kv_page_tokens;
 }
 
-std::unique_ptr<engine::KvSequence> FakeEngine::NewSequence() { return std::make_unique<Kv>(this); }
+std::unique_ptr<engine::KvSequence> FakeEngine::NewSequence(
+    std::span<const engine::KvPage* const> prefix) {
+  auto kv = std::make_unique<Kv>(this);
+  for (const engine::KvPage* handle : prefix) {
+    const std::shared_ptr<Page>& page = static_cast<const Handle*>(handle)->page;
+    const std::vector<int32_t>& path = page->path;
+    kv->broken |= path.size() != kv->committed.size() + info_.kv_page_tokens ||
+                  !std::equal(kv->committed.begin(), kv->committed.end(), path.begin());
+    kv->committed = path;
+    kv->shared.push_back(page);
+    if (page->sequences++ > 0) continue;
+    ++used_pages_;
+    --kept_pages_;
+  }
+  return kv;
+}
+
+std::unique_ptr<engine::KvPage> FakeEngine::SharePage(const engine::KvSequence& sequence,
+                                                      int64_t index) {
+  // Only counters change: to whoever holds the sequence it stays what it was.
+  Kv& kv = const_cast<Kv&>(static_cast<const Kv&>(sequence));
+  const int64_t end = (index + 1) * info_.kv_page_tokens;
+  if (index < 0 || end > kv.length()) return nullptr;
+  if (static_cast<int64_t>(kv.shared.size()) <= index) kv.shared.resize(index + 1);
+  std::shared_ptr<Page>& page = kv.shared[index];
+  if (page == nullptr) {
+    page = std::make_shared<Page>();
+    page->path.assign(kv.committed.begin(), kv.committed.begin() + end);
+    page->sequences = 1;
+    --kv.pages;
+  }
+  return std::make_unique<Handle>(this, page);
+}
 
 engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs,
                                    engine::ForwardOutput& output) {
@@ -69,13 +140,14 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
   int64_t more = 0;
   for (const engine::SequenceInput& input : inputs) {
     const Kv& kv = static_cast<const Kv&>(*input.sequence);
+    if (kv.broken) return Bad("the prefix is made of pages that do not belong together");
     if (input.tokens.empty()) return Bad("no rows");
     const int64_t end = kv.length() + static_cast<int64_t>(input.tokens.size());
     if (end > info_.max_sequence_length) return Bad("sequence too long");
     if (!input.parents.empty() && input.parents.size() != input.tokens.size()) {
       return Bad("parents and tokens differ in length");
     }
-    more += Pages(end) - kv.pages;
+    more += Pages(end) - kv.shared_count() - kv.pages;
   }
   if (more > kv_pages_free()) return {engine::ErrorCode::kResourceExhausted, "no free pages"};
   widest_ = std::max(widest_, inputs.size());
@@ -93,7 +165,8 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
       kv.parents.push_back(static_cast<int32_t>(r) - 1);
     }
     used_pages_ -= kv.pages;
-    kv.pages = Pages(kv.length() + static_cast<int64_t>(kv.rows.size()));
+    kv.pages = Pages(kv.length() + static_cast<int64_t>(kv.rows.size())) - kv.shared_count();
+    rows_ += static_cast<int64_t>(kv.rows.size());
     used_pages_ += kv.pages;
     for (const int32_t row : input.logit_rows) {
       std::vector<int32_t> tail;
@@ -122,7 +195,7 @@ engine::Status FakeEngine::Commit(engine::KvSequence& sequence, std::span<const 
     parent = row;
   }
   used_pages_ -= kv.pages;
-  kv.pages = Pages(kv.length());
+  kv.pages = Pages(kv.length()) - kv.shared_count();
   used_pages_ += kv.pages;
   return {};
 }

@@ -17,17 +17,26 @@ inline constexpr int64_t kFakeVocab = 64;
 inline constexpr int32_t kFakeEos = 63;
 
 // The logits after `path`: pseudo-random, from its last three tokens, so that text
-// repeats itself and drafts from context hit.
+// repeats itself and drafts from context hit; all others shift them a little.
 void FakeLogits(std::span<const int32_t> path, std::span<float> logits);
 
 // A model whose logits depend on a row's path alone, with the engine's contract for
-// rows, parents, commits and pages. Fails the test (by an error) if a caller breaks it.
+// rows, parents, commits and pages. Fails the test (by an error) if a caller breaks it: also one
+// that gives a sequence pages which belong to different beginnings, or to another place.
 class FakeEngine final : public engine::Engine {
  public:
   explicit FakeEngine(int64_t pages = 1024, int64_t max_sequence_length = 4096);
+  void set_exact(bool exact) { info_.exact = exact; }
   const engine::EngineInfo& info() const override { return info_; }
-  int64_t kv_pages_free() const override { return info_.kv_pages_total - used_pages_; }
-  std::unique_ptr<engine::KvSequence> NewSequence() override;
+  int64_t kv_pages_free() const override {
+    return info_.kv_pages_total - used_pages_ - kept_pages_;
+  }
+  int64_t kv_pages_kept() const override { return kept_pages_; }
+  using engine::Engine::NewSequence;
+  std::unique_ptr<engine::KvSequence> NewSequence(
+      std::span<const engine::KvPage* const> prefix) override;
+  std::unique_ptr<engine::KvPage> SharePage(const engine::KvSequence& sequence,
+                                            int64_t index) override;
   engine::Status Forward(std::span<const engine::SequenceInput> inputs,
                          engine::ForwardOutput& output) override;
   engine::Status Commit(engine::KvSequence& sequence, std::span<const int32_t> rows) override;
@@ -37,13 +46,19 @@ class FakeEngine final : public engine::Engine {
   size_t most_logit_rows() const { return most_logit_rows_; }
   // The next pass throws, as a library that is out of memory does.
   void ThrowOnce() { throw_once_ = true; }
+  // Rows computed so far.
+  int64_t rows() const { return rows_; }
 
  private:
   struct Kv;
+  struct Page;
+  struct Handle;
   int64_t Pages(int64_t tokens) const;
   engine::EngineInfo info_;
-  // Read by kv_pages_free() from any thread.
+  // Read by kv_pages_free() and kv_pages_kept() from any thread.
   std::atomic<int64_t> used_pages_ = 0;
+  std::atomic<int64_t> kept_pages_ = 0;
+  std::atomic<int64_t> rows_ = 0;
   std::atomic<bool> throw_once_ = false;
   size_t widest_ = 0;
   size_t most_logit_rows_ = 0;

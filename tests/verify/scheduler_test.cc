@@ -146,6 +146,10 @@ SchedulerOptions FixedBudget() {
   return options;
 }
 
+int64_t PagesNotInUse(const FakeEngine& engine) {
+  return engine.kv_pages_free() + engine.kv_pages_kept();
+}
+
 std::vector<std::shared_ptr<Recorder>> RunAll(std::unique_ptr<DraftSource> source, bool sampled,
                                               int count, FakeEngine& engine,
                                               SchedulerOptions options = FixedBudget(),
@@ -160,7 +164,7 @@ std::vector<std::shared_ptr<Recorder>> RunAll(std::unique_ptr<DraftSource> sourc
   }
   EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
   for (const auto& sink : sinks) sink->done.WaitForNotification();
-  EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
+  EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
   if (preemptions != nullptr) *preemptions = scheduler.preemptions();
   return sinks;
 }
@@ -352,7 +356,7 @@ TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
   }
   EXPECT_TRUE(sinks[1]->tokens.empty());
   EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
-  EXPECT_EQ(engine.kv_pages_free(), 100000);
+  EXPECT_EQ(PagesNotInUse(engine), 100000);
 }
 
 // What a query says of the rows of the step before: each with the model's own best next tokens.
@@ -447,7 +451,7 @@ TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
     EXPECT_EQ(sink->status.code(), fail ? absl::StatusCode::kInternal : absl::StatusCode::kOk);
     EXPECT_EQ(sink->tokens.empty(), fail);
     EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
-    EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
+    EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
   }
 }
 
@@ -525,6 +529,237 @@ TEST(Scheduler, TheBudgetFollowsTheCostOfRows) {
       EXPECT_EQ(feedback, std::vector<int32_t>(sink->stats.accepted - 1, 1));
     }
   }
+}
+
+// Conversations of a few turns: all of a system begin alike, and a turn's prompt is the prompt and
+// answer before it and something more.
+class Conversations {
+ public:
+  explicit Conversations(bool sampled) : sampled_(sampled) {}
+
+  // Turn by turn, all conversations at once; the answers of all turns.
+  std::vector<std::shared_ptr<Recorder>> Run(Scheduler& scheduler) {
+    constexpr int kTurns = 3;
+    std::vector<std::shared_ptr<Recorder>> answers;
+    std::vector<std::vector<TokenId>> texts(kConversations);
+    for (int turn = 0; turn < kTurns; ++turn) {
+      const size_t first = answers.size();
+      for (int i = 0; i < kConversations; ++i) {
+        std::mt19937 random(turn == 0 ? i % 3 : 100 + i * kTurns + turn);
+        const int more = turn == 0 ? 21 : 1 + static_cast<int>(random() % 9);
+        for (int k = 0; k < more; ++k) texts[i].push_back(random() % kFakeVocab);
+        if (turn == 0) texts[i].push_back(i);
+        GenerationRequest request = Request(i, sampled_);
+        request.prompt = texts[i];
+        request.max_tokens = 30;
+        answers.push_back(std::make_shared<Recorder>());
+        EXPECT_TRUE(scheduler.Submit(request, answers.back()).ok());
+      }
+      EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
+      for (int i = 0; i < kConversations; ++i) {
+        const std::vector<TokenId>& answer = answers[first + i]->tokens;
+        texts[i].insert(texts[i].end(), answer.begin(), answer.end());
+      }
+    }
+    return answers;
+  }
+
+ private:
+  static constexpr int kConversations = 12;
+  const bool sampled_;
+};
+
+TEST_P(Exactness, KeptPrefixesChangeNothing) {
+  FakeTokenizer tokenizer;
+  SchedulerOptions options = FixedBudget();
+  options.prefill_chunk = 8;
+  options.prefix_cache_share = 0;
+  FakeEngine plain_engine;
+  Scheduler plain_scheduler(options, plain_engine, tokenizer, NewNoDraftSource());
+  const auto plain = Conversations(GetParam()).Run(plain_scheduler);
+  EXPECT_EQ(plain_engine.kv_pages_kept(), 0);
+  for (const TreeMaker& make : {TreeMaker([](const DraftQuery&) { return DraftReply(); }),
+                                TreeMaker(Oracle), TreeMaker(RandomTree)}) {
+    for (const double share : {1.0, 0.2, 0.01}) {
+      // 36 pages hold the longest alone: kept pages must go, and the youngest too.
+      for (const int64_t pages : {int64_t{1024}, int64_t{36}}) {
+        FakeEngine engine(pages);
+        options.prefix_cache_share = share;
+        Scheduler scheduler(options, engine, tokenizer, Scripted(make));
+        const auto answers = Conversations(GetParam()).Run(scheduler);
+        uint64_t cached = 0;
+        for (size_t i = 0; i < answers.size(); ++i) {
+          ASSERT_TRUE(answers[i]->status.ok()) << answers[i]->status;
+          ASSERT_EQ(answers[i]->tokens, plain[i]->tokens) << i;
+          ASSERT_EQ(answers[i]->text, plain[i]->text) << i;
+          ASSERT_EQ(answers[i]->logprobs, plain[i]->logprobs) << i;
+          ASSERT_EQ(plain[i]->stats.cached_prompt_tokens, 0u);
+          ASSERT_LT(answers[i]->stats.cached_prompt_tokens, answers[i]->stats.prompt_tokens);
+          cached += answers[i]->stats.cached_prompt_tokens;
+        }
+        if (pages == 1024 && share == 1.0) {
+          EXPECT_EQ(scheduler.preemptions(), 0u);
+          // In all turns but the first, five pages of the first at least.
+          EXPECT_GE(cached, 12u * 2 * 20);
+        }
+        EXPECT_EQ(PagesNotInUse(engine), pages);
+        EXPECT_LE(engine.kv_pages_kept(), static_cast<int64_t>(share * static_cast<double>(pages)));
+      }
+    }
+  }
+}
+
+struct PrefixRequest {
+  std::string tenant;
+  int prompt = 41;
+  int64_t max_tokens = 8;
+};
+
+std::shared_ptr<Recorder> RunPrefixRequest(Scheduler& scheduler, const PrefixRequest& wanted,
+                                           size_t cancel_after = SIZE_MAX) {
+  GenerationRequest request;
+  request.tenant = wanted.tenant;
+  std::mt19937 random(5);
+  for (int i = 0; i < wanted.prompt; ++i) request.prompt.push_back(random() % kFakeVocab);
+  request.max_tokens = wanted.max_tokens;
+  auto sink = std::make_shared<Recorder>();
+  sink->cancel_after = cancel_after;
+  EXPECT_TRUE(scheduler.Submit(request, sink).ok());
+  sink->done.WaitForNotification();
+  return sink;
+}
+
+TEST(Scheduler, APromptIsComputedOnceATenant) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, NewNoDraftSource());
+  const auto first = RunPrefixRequest(scheduler, {"a"});
+  for (const auto& [tenant, cached] :
+       {std::pair("a", 40u), std::pair("b", 0u), std::pair("", 0u), std::pair("b", 40u)}) {
+    const int64_t before = engine.rows();
+    const auto sink = RunPrefixRequest(scheduler, {tenant});
+    EXPECT_EQ(sink->stats.cached_prompt_tokens, cached) << tenant;
+    EXPECT_EQ(sink->stats.prompt_tokens, 41u);
+    EXPECT_EQ(sink->tokens, first->tokens);
+    // Prompt and answer, but for the last token and what was there.
+    EXPECT_EQ(engine.rows() - before, 41 + 8 - 1 - static_cast<int64_t>(cached));
+  }
+  // Whole pages, and never all of the prompt.
+  EXPECT_EQ(RunPrefixRequest(scheduler, {"a", 40})->stats.cached_prompt_tokens, 36u);
+  EXPECT_EQ(RunPrefixRequest(scheduler, {"a", 39})->stats.cached_prompt_tokens, 36u);
+}
+
+TEST(Scheduler, WithoutExactnessNothingIsKept) {
+  FakeEngine engine;
+  engine.set_exact(false);
+  FakeTokenizer tokenizer;
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, NewNoDraftSource());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(RunPrefixRequest(scheduler, {})->stats.cached_prompt_tokens, 0u);
+  }
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+  EXPECT_EQ(engine.kv_pages_free(), engine.info().kv_pages_total);
+}
+
+// Who comes while a prompt is answered, or after it was cancelled, finds it.
+TEST(Scheduler, PromptsAreKeptAtOnceAndAlsoOfTheCancelled) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  absl::Notification answering, go;
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted([&](const DraftQuery&) {
+                        if (!answering.HasBeenNotified()) answering.Notify();
+                        go.WaitForNotification();
+                        return DraftReply();
+                      }));
+  GenerationRequest request;
+  std::mt19937 random(5);
+  for (int i = 0; i < 41; ++i) request.prompt.push_back(random() % kFakeVocab);
+  request.max_tokens = 30;
+  auto first = std::make_shared<Recorder>(), second = std::make_shared<Recorder>();
+  first->cancel_after = 20;
+  ASSERT_TRUE(scheduler.Submit(request, first).ok());
+  answering.WaitForNotification();
+  ASSERT_TRUE(scheduler.Submit(request, second).ok());
+  go.Notify();
+  first->done.WaitForNotification();
+  second->done.WaitForNotification();
+  EXPECT_EQ(first->status.code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(second->status.ok());
+  EXPECT_EQ(second->stats.cached_prompt_tokens, 40u);
+  EXPECT_EQ(RunPrefixRequest(scheduler, {})->stats.cached_prompt_tokens, 40u);
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+  EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
+}
+
+// Requests that begin alike and come at once: one computes, the others follow.
+TEST(Scheduler, PromptsThatComeTogetherAreComputedOnce) {
+  for (const int chunk : {8, 64, 256}) {
+    FakeEngine engine;
+    FakeTokenizer tokenizer;
+    SchedulerOptions options = FixedBudget();
+    options.prefill_chunk = chunk;
+    absl::Notification drafting, go;
+    Scheduler scheduler(options, engine, tokenizer, Scripted([&](const DraftQuery&) {
+                          if (!drafting.HasBeenNotified()) drafting.Notify();
+                          go.WaitForNotification();
+                          return DraftReply();
+                        }));
+    const auto submit = [&](int unlike, const std::string& tenant) {
+      GenerationRequest request;
+      std::mt19937 random(5);
+      for (int i = 0; i < 41; ++i) request.prompt.push_back(random() % kFakeVocab);
+      for (int i = 0; i < unlike; ++i) request.prompt.push_back(unlike);
+      request.max_tokens = 3;
+      request.tenant = tenant;
+      auto sink = std::make_shared<Recorder>();
+      EXPECT_TRUE(scheduler.Submit(request, sink).ok());
+      return sink;
+    };
+    // Holds the scheduler until all wait.
+    const auto holder = submit(1, "another");
+    drafting.WaitForNotification();
+    std::vector<std::shared_ptr<Recorder>> sinks;
+    for (int i = 0; i < 8; ++i) sinks.push_back(submit(30 - i, "a"));
+    // The leader goes away, and somebody else leads.
+    if (chunk == 8) sinks[0]->cancel = true;
+    go.Notify();
+    int computed = 0;
+    for (const auto& sink : sinks) {
+      sink->done.WaitForNotification();
+      if (sink->cancel) continue;
+      ASSERT_TRUE(sink->status.ok());
+      EXPECT_EQ(sink->tokens.size(), 3u);
+      const uint32_t cached = sink->stats.cached_prompt_tokens;
+      EXPECT_TRUE(cached == 0 || cached == 40) << cached;
+      computed += cached == 0;
+    }
+    EXPECT_EQ(computed, 1);
+  }
+}
+
+// Pages of earlier requests fill the cache; each new one has room nevertheless, at once.
+TEST(Scheduler, KeptPagesMakeNobodyWait) {
+  FakeEngine engine(/*pages=*/32);
+  FakeTokenizer tokenizer;
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, NewNoDraftSource());
+  for (int i = 0; i < 20; ++i) {
+    std::vector<std::shared_ptr<Recorder>> sinks;
+    for (int k = 0; k < 2; ++k) {
+      GenerationRequest request;
+      request.prompt.assign(40 + i, static_cast<TokenId>(2 * i + k));
+      request.max_tokens = 2;
+      sinks.push_back(std::make_shared<Recorder>());
+      ASSERT_TRUE(scheduler.Submit(request, sinks.back()).ok());
+    }
+    for (const auto& sink : sinks) {
+      sink->done.WaitForNotification();
+      EXPECT_TRUE(sink->status.ok()) << sink->status;
+    }
+    EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+    EXPECT_EQ(PagesNotInUse(engine), 32);
+  }
+  EXPECT_EQ(scheduler.preemptions(), 0u);
+  EXPECT_GT(engine.kv_pages_kept(), 10);
 }
 
 WaitingRequest Waiting(const std::string& tenant, int number,

@@ -25,10 +25,30 @@ Status Invalid(const std::string& why) { return Status(ErrorCode::kInvalidArgume
 
 int64_t PagesFor(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
+class Page final : public KvPage {
+ public:
+  Page(KvCache& cache, int32_t page) : page(page), cache_(cache) { cache_.Keep(page); }
+  ~Page() override { cache_.Drop(page); }
+  bool in_use() const override { return cache_.users(page) > 0; }
+
+  const int32_t page;
+
+ private:
+  KvCache& cache_;
+};
+
+// Writes only behind its committed tokens, so never to a page that is shared: those are full.
 class Sequence final : public KvSequence {
  public:
-  explicit Sequence(KvCache& cache) : cache_(cache) {}
-  ~Sequence() override { cache_.Free(pages); }
+  Sequence(KvCache& cache, std::span<const KvPage* const> prefix) : cache_(cache) {
+    pages.reserve(prefix.size());
+    for (const KvPage* shared : prefix) {
+      pages.push_back(static_cast<const Page&>(*shared).page);
+      cache_.Use(pages.back());
+    }
+    committed = static_cast<int64_t>(prefix.size()) * kPageTokens;
+  }
+  ~Sequence() override { cache_.Release(pages); }
   int64_t length() const override { return committed; }
 
   int32_t page_of(int64_t slot) const { return pages[slot / kPageTokens]; }
@@ -38,7 +58,7 @@ class Sequence final : public KvSequence {
   void Trim() {
     const size_t keep = PagesFor(committed);
     if (pages.size() <= keep) return;
-    cache_.Free(std::span<const int32_t>(pages).subspan(keep));
+    cache_.Release(std::span<const int32_t>(pages).subspan(keep));
     pages.resize(keep);
   }
 
@@ -112,7 +132,18 @@ class EngineImpl final : public Engine {
 
   const EngineInfo& info() const override { return info_; }
   int64_t kv_pages_free() const override { return cache_->free_pages(); }
-  std::unique_ptr<KvSequence> NewSequence() override { return std::make_unique<Sequence>(*cache_); }
+  int64_t kv_pages_kept() const override { return cache_->kept_pages(); }
+
+  using Engine::NewSequence;
+  std::unique_ptr<KvSequence> NewSequence(std::span<const KvPage* const> prefix) override {
+    return std::make_unique<Sequence>(*cache_, prefix);
+  }
+
+  std::unique_ptr<KvPage> SharePage(const KvSequence& kv_sequence, int64_t index) override {
+    const auto& sequence = static_cast<const Sequence&>(kv_sequence);
+    if (index < 0 || (index + 1) * kPageTokens > sequence.committed) return nullptr;
+    return std::make_unique<Page>(*cache_, sequence.pages[index]);
+  }
 
   Status Forward(std::span<const SequenceInput> inputs, ForwardOutput& output) override {
     try {

@@ -60,6 +60,16 @@ class KvSequence {
   virtual int64_t length() const = 0;
 };
 
+// A hold on one full page of keys and values that a sequence has committed. Nobody writes to it any
+// more; it stays, whatever becomes of that sequence, until the handle is destroyed, and longer
+// while a sequence uses it. On the engine's thread, and destroyed before the engine.
+class KvPage {
+ public:
+  virtual ~KvPage() = default;
+  // Whether a sequence uses it. If not, it is free as soon as nobody holds on to it.
+  virtual bool in_use() const = 0;
+};
+
 // The new tokens of one sequence in a forward pass. All spans are borrowed.
 struct SequenceInput {
   KvSequence* sequence = nullptr;
@@ -88,8 +98,8 @@ struct ForwardOutput {
   }
 };
 
-// One thread at a time, except info() and kv_pages_free(); best one thread alone for all passes
-// (own_thread.h says why).
+// One thread at a time, except info() and the counters kv_pages_...(); best one thread alone for
+// all passes (own_thread.h says why).
 class Engine {
  public:
   // NOT_FOUND for missing files; INVALID_ARGUMENT for damaged or ill-shaped ones;
@@ -98,8 +108,20 @@ class Engine {
   virtual ~Engine() = default;
 
   virtual const EngineInfo& info() const = 0;
+  // Pages that nobody holds.
   virtual int64_t kv_pages_free() const = 0;
-  virtual std::unique_ptr<KvSequence> NewSequence() = 0;
+  // Pages that KvPage handles alone hold: free as soon as those are destroyed.
+  virtual int64_t kv_pages_kept() const = 0;
+
+  std::unique_ptr<KvSequence> NewSequence() { return NewSequence({}); }
+  // A sequence whose first tokens are committed already: those of `prefix`, which it shares. Page i
+  // must come from SharePage(_, i) of a sequence that began with the same tokens as the pages
+  // before it. Where info().exact holds, every later row has the bits that it would have had if
+  // this sequence had computed them itself.
+  virtual std::unique_ptr<KvSequence> NewSequence(std::span<const KvPage* const> prefix) = 0;
+  // Page `index` of a sequence (its tokens from index * kv_page_tokens on); null if they are not
+  // all committed.
+  virtual std::unique_ptr<KvPage> SharePage(const KvSequence& sequence, int64_t index) = 0;
 
   // Computes all rows and stores their keys and values behind the committed
   // tokens, uncommitted. A sequence may stand in `inputs` once. On an error

@@ -21,6 +21,7 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(int64_t pages, int64_t layers, 
                   "no memory for a KV cache of " + std::to_string(pages * kPageTokens) +
                       " tokens (" + std::to_string(bytes) + " bytes)");
   }
+  cache->holders_.resize(pages);
   // Last in, first out: the page that was freed last is the one most likely in the CPU's caches.
   cache->free_list_.reserve(pages);
   for (int64_t page = pages - 1; page >= 0; --page) cache->free_list_.push_back(page);
@@ -33,13 +34,37 @@ bool KvCache::Allocate(int64_t count, std::vector<int32_t>& pages) {
   for (int64_t i = 0; i < count; ++i) {
     pages.push_back(free_list_.back());
     free_list_.pop_back();
+    holders_[pages.back()].sequences = 1;
   }
   free_count_ = free_list_.size();
   return true;
 }
 
-void KvCache::Free(std::span<const int32_t> pages) {
-  free_list_.insert(free_list_.end(), pages.rbegin(), pages.rend());
+void KvCache::Use(int32_t page) {
+  if (holders_[page].sequences++ == 0) --kept_count_;
+}
+
+void KvCache::Release(std::span<const int32_t> pages) {
+  for (auto page = pages.rbegin(); page != pages.rend(); ++page) {
+    Holders& holders = holders_[*page];
+    if (--holders.sequences > 0) continue;
+    if (holders.handles > 0) {
+      ++kept_count_;
+    } else {
+      Free(*page);
+    }
+  }
+}
+
+void KvCache::Drop(int32_t page) {
+  Holders& holders = holders_[page];
+  if (--holders.handles > 0 || holders.sequences > 0) return;
+  --kept_count_;
+  Free(page);
+}
+
+void KvCache::Free(int32_t page) {
+  free_list_.push_back(page);
   free_count_ = free_list_.size();
 }
 

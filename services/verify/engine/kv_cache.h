@@ -20,7 +20,10 @@ inline constexpr int kPageTokens = 16;
 //
 // For each layer, page and KV head, keys lie as [head_dim][kPageTokens] (transposed,
 // so that one vector holds one dimension of sixteen keys) and values as
-// [kPageTokens][head_dim]. Not thread-safe, except free_pages().
+// [kPageTokens][head_dim].
+//
+// A page is used by any number of sequences and kept by any number of handles (KvPage); it is free
+// when there are none of either. Not thread-safe, except free_pages() and kept_pages().
 class KvCache {
  public:
   // element_size: 4 (fp32) or 2 (bf16). Memory is zeroed, and taken from the
@@ -30,10 +33,18 @@ class KvCache {
 
   int64_t total_pages() const { return total_pages_; }
   int64_t free_pages() const { return free_count_.load(std::memory_order_relaxed); }
+  // Pages that handles alone hold.
+  int64_t kept_pages() const { return kept_count_.load(std::memory_order_relaxed); }
 
-  // False, and nothing taken, if fewer than `count` pages are free.
+  // For one sequence's use. False, and nothing taken, if fewer than `count` pages are free.
   bool Allocate(int64_t count, std::vector<int32_t>& pages);
-  void Free(std::span<const int32_t> pages);
+  // One more sequence uses a page that is not free; one less uses each of `pages`.
+  void Use(int32_t page);
+  void Release(std::span<const int32_t> pages);
+  int32_t users(int32_t page) const { return holders_[page].sequences; }
+  // One more handle keeps a page that is not free, or one less.
+  void Keep(int32_t page) { ++holders_[page].handles; }
+  void Drop(int32_t page);
 
   // Keys or values of one page and head.
   std::byte* Keys(int64_t layer, int32_t page, int64_t kv_head) {
@@ -50,7 +61,12 @@ class KvCache {
   struct FreeMemory {
     void operator()(std::byte* p) const { std::free(p); }
   };
+  struct Holders {
+    int32_t sequences = 0;
+    int32_t handles = 0;
+  };
   KvCache() = default;
+  void Free(int32_t page);
   int64_t Offset(int64_t layer, int32_t page, int64_t kv_head) const {
     return ((layer * total_pages_ + page) * kv_heads_ + kv_head) * 2 * half_block_;
   }
@@ -62,8 +78,10 @@ class KvCache {
   int64_t element_size_ = 0;
   int64_t half_block_ = 0;  // bytes of one head's keys in one page
   std::unique_ptr<std::byte, FreeMemory> base_;
+  std::vector<Holders> holders_;
   std::vector<int32_t> free_list_;
   std::atomic<int64_t> free_count_{0};
+  std::atomic<int64_t> kept_count_{0};
 };
 
 }  // namespace strata::engine

@@ -53,6 +53,7 @@ struct GenerationChunk {
 // See strata.v1.GenerationStatistics for what each figure counts.
 struct GenerationStats {
   uint32_t prompt_tokens = 0;
+  uint32_t cached_prompt_tokens = 0;
   uint32_t output_tokens = 0;
   uint32_t steps = 0;
   uint64_t drafted = 0;

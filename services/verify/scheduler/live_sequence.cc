@@ -46,6 +46,7 @@ LiveSequence::LiveSequence(uint64_t id, GenerationRequest request,
   tokens_.reserve(request_.prompt.size() + static_cast<size_t>(request_.max_tokens));
   history_.AddPrompt(request_.prompt);
   stats_.prompt_tokens = static_cast<uint32_t>(request_.prompt.size());
+  stats_.cached_prompt_tokens = static_cast<uint32_t>(kv_->length());
 }
 
 uint32_t LiveSequence::DraftBudget(uint32_t default_nodes) const {
@@ -72,10 +73,18 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
   return query;
 }
 
-void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> kv) {
-  kv_ = std::move(kv);
+void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> empty) {
+  kv_ = std::move(empty);
   KeepNodes({});
   ++stats_.preemptions;
+}
+
+void LiveSequence::CatchUp(std::unique_ptr<engine::KvSequence> kv) {
+  // After Preempt the prompt's tokens have been counted already.
+  if (stats_.preemptions == 0) {
+    stats_.cached_prompt_tokens += static_cast<uint32_t>(kv->length() - kv_->length());
+  }
+  Resume(std::move(kv));
 }
 
 void LiveSequence::KeepNodes(std::span<const int32_t> nodes) {

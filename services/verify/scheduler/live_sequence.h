@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -22,7 +23,8 @@ namespace strata::verify {
 // Not thread-safe.
 class LiveSequence {
  public:
-  // `tokenizer` must outlive it. request.max_tokens fits already.
+  // `tokenizer` must outlive it. request.max_tokens fits already. `kv` may hold some of the prompt,
+  // not all of it.
   LiveSequence(uint64_t id, GenerationRequest request, std::shared_ptr<GenerationSink> sink,
                std::unique_ptr<engine::KvSequence> kv, const Tokenizer& tokenizer,
                absl::Time arrival);
@@ -30,6 +32,7 @@ class LiveSequence {
   uint64_t id() const { return id_; }
   GenerationSink& sink() { return *sink_; }
   engine::KvSequence& kv() { return *kv_; }
+  const engine::KvSequence& kv() const { return *kv_; }
   GenerationStats& stats() { return stats_; }
   std::span<const TokenId> tokens() const { return tokens_; }
   // Whether the draft source has ever been asked about it.
@@ -72,9 +75,15 @@ class LiveSequence {
   // pass.
   void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
 
-  // Gives the KV pages back and goes on with `kv`, which is empty: everything is computed anew, to
-  // the same bits.
-  void Preempt(std::unique_ptr<engine::KvSequence> kv);
+  // Gives the KV pages back; Resume is next.
+  void Preempt(std::unique_ptr<engine::KvSequence> empty);
+  // Goes on with `kv`, which holds a part of tokens(): the rest is computed anew, to the same bits.
+  void Resume(std::unique_ptr<engine::KvSequence> kv) { kv_ = std::move(kv); }
+  // Whether an older request is computing what this one begins with: no prompt rows until then.
+  bool follows() const { return follows_; }
+  void set_follows(bool follows) { follows_ = follows; }
+  // Resume with what others have computed of the prompt meanwhile.
+  void CatchUp(std::unique_ptr<engine::KvSequence> kv);
   // Gives the KV pages back. Only Finish may follow.
   void ReleaseCache() { kv_.reset(); }
   // kNone while it goes on.
@@ -112,6 +121,7 @@ class LiveSequence {
   DraftTree verified_tree_;
   std::vector<int32_t> verified_nodes_;
   bool drafted_ = false;
+  bool follows_ = false;
   // Whether the draft source was asked in this step.
   bool asked_ = false;
   bool has_feedback_ = false;

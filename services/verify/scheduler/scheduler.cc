@@ -30,6 +30,18 @@ absl::Status ToStatus(const engine::Status& status) {
   return absl::Status(code, absl::StrCat("forward pass failed: ", status.message()));
 }
 
+int64_t PrefixCachePages(const SchedulerOptions& options, const engine::EngineInfo& info) {
+  if (!(options.prefix_cache_share > 0)) return 0;
+  if (!info.exact) {
+    spdlog::warn(
+        "prompts are computed anew for each request: without exactness, what another "
+        "request computed might differ");
+    return 0;
+  }
+  return static_cast<int64_t>(options.prefix_cache_share *
+                              static_cast<double>(info.kv_pages_total));
+}
+
 }  // namespace
 
 absl::Status ValidateSchedulerOptions(const SchedulerOptions& options) {
@@ -42,6 +54,10 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& options) {
   }
   if (options.recycled_tokens < 0 || options.recycled_tokens > RowRanking::kMaxTokens) {
     return OutOfRange("recycled_tokens", options.recycled_tokens, 0, RowRanking::kMaxTokens);
+  }
+  if (!(options.prefix_cache_share >= 0 && options.prefix_cache_share <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefix_cache_share is ", options.prefix_cache_share, ", must be in [0, 1]"));
   }
   if (options.draft_nodes > options.max_draft_nodes) {
     return OutOfRange("draft_nodes", options.draft_nodes, 0, options.max_draft_nodes);
@@ -56,6 +72,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, engine::Engine& engine,
       engine_(engine),
       tokenizer_(tokenizer),
       draft_source_(std::move(draft_source)),
+      prefix_cache_(engine, PrefixCachePages(options, engine.info())),
       budget_(std::move(cost)),
       worker_([this] { Run(); }) {}
 
@@ -149,20 +166,28 @@ void Scheduler::Run() {
   for (WaitingRequest& left : waiting) left.sink->OnFinish(stopped, FinishReason::kNone, {});
 }
 
-bool Scheduler::HasRoomFor(int64_t tokens) const {
+bool Scheduler::HasRoomFor(const std::string& tenant, std::span<const TokenId> tokens) const {
   // Alone, whatever Submit took fits.
   if (active_.empty()) return true;
-  int64_t free = engine_.kv_pages_free();
+  int64_t free = engine_.kv_pages_free() + engine_.kv_pages_kept();
   for (const auto& sequence : active_) {
     const int64_t length = sequence->kv().length();
     free -= PagesFor(length + sequence->pending()) - PagesFor(length) + 1;
   }
-  return PagesFor(tokens) + 1 <= free;
+  int64_t missing = PagesFor(static_cast<int64_t>(tokens.size())) + 1 - free;
+  if (missing <= 0) return true;
+  // What it shares with active ones is there already.
+  for (const engine::KvPage* page : prefix_cache_.Find(tenant, tokens)) {
+    if (page->in_use()) --missing;
+  }
+  return missing <= 0;
 }
 
 void Scheduler::AdmitPreempted() {
   while (!preempted_.empty() && active_.size() < static_cast<size_t>(options_.max_batch) &&
-         HasRoomFor(static_cast<int64_t>(preempted_.front()->tokens().size()))) {
+         HasRoomFor(preempted_.front()->tenant(), preempted_.front()->tokens())) {
+    LiveSequence& next = *preempted_.front();
+    next.Resume(prefix_cache_.NewSequence(next.tenant(), next.tokens()));
     active_.push_back(std::move(preempted_.front()));
     preempted_.erase(preempted_.begin());
   }
@@ -196,16 +221,43 @@ bool Scheduler::Admit() {
       absl::MutexLock lock(&mutex_);
       if (waiting_.empty()) break;
       // Whoever is next is waited for: a large request is not overtaken for ever by small ones.
-      const auto tokens = static_cast<int64_t>(waiting_.Next(counts).request.prompt.size());
-      if (!HasRoomFor(tokens)) break;
+      const GenerationRequest& request = waiting_.Next(counts).request;
+      if (!HasRoomFor(request.tenant, request.prompt)) break;
       next = waiting_.Pop(counts);
     }
     ++counts[next.request.tenant];
+    auto kv = prefix_cache_.NewSequence(next.request.tenant, next.request.prompt);
     active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
-                                                     std::move(next.sink), engine_.NewSequence(),
+                                                     std::move(next.sink), std::move(kv),
                                                      tokenizer_, next.arrival));
   }
   return true;
+}
+
+bool Scheduler::Leads(const LiveSequence& leader, const LiveSequence& follower) const {
+  const int64_t done = leader.kv().length();
+  if (leader.id() >= follower.id() || !leader.prefilling() || done < follower.kv().length() ||
+      leader.tenant() != follower.tenant()) {
+    return false;
+  }
+  const std::span<const TokenId> tokens = follower.tokens().first(follower.tokens().size() - 1);
+  const auto parting = std::ranges::mismatch(tokens, leader.tokens()).in1;
+  const int64_t pages = (parting - tokens.begin()) / engine_.info().kv_page_tokens;
+  return done < std::min(pages, prefix_cache_.capacity()) * engine_.info().kv_page_tokens;
+}
+
+void Scheduler::FollowPrompts() {
+  if (prefix_cache_.capacity() == 0) return;
+  for (const auto& sequence : active_) {
+    if (!sequence->follows()) continue;
+    auto kv = prefix_cache_.NewSequence(sequence->tenant(), sequence->tokens());
+    if (kv->length() > sequence->kv().length()) sequence->CatchUp(std::move(kv));
+  }
+  for (const auto& sequence : active_) {
+    sequence->set_follows(
+        sequence->prefilling() &&
+        std::ranges::any_of(active_, [&](const auto& other) { return Leads(*other, *sequence); }));
+  }
 }
 
 void Scheduler::DropCancelled() {
@@ -219,6 +271,7 @@ void Scheduler::DropCancelled() {
 }
 
 void Scheduler::Step() {
+  FollowPrompts();
   Draft();
   MakeRoom();
   std::vector<engine::SequenceInput> inputs;
@@ -305,7 +358,7 @@ std::vector<int64_t> Scheduler::PromptRows() const {
   std::vector<int64_t> rows(active_.size());
   std::vector<size_t> prefilling;
   for (size_t i = 0; i < active_.size(); ++i) {
-    if (active_[i]->prefilling()) prefilling.push_back(i);
+    if (active_[i]->prefilling() && !active_[i]->follows()) prefilling.push_back(i);
   }
   std::stable_sort(prefilling.begin(), prefilling.end(), [this](size_t a, size_t b) {
     return active_[a]->pending() < active_[b]->pending();
@@ -335,6 +388,7 @@ int64_t Scheduler::MissingPages() const {
 }
 
 void Scheduler::MakeRoom() {
+  prefix_cache_.Evict(MissingPages());
   if (MissingPages() <= 0) return;
   // A draft is not worth anybody's place.
   for (const auto& sequence : active_) sequence->KeepNodes({});
@@ -342,13 +396,20 @@ void Scheduler::MakeRoom() {
     const auto youngest =
         std::max_element(active_.begin(), active_.end(),
                          [](const auto& a, const auto& b) { return a->id() < b->id(); });
+    // What the others do not need of it, it finds again.
+    Remember(**youngest);
     std::unique_ptr<LiveSequence> sequence = std::move(*youngest);
     active_.erase(youngest);
     sequence->Preempt(engine_.NewSequence());
     preemptions_.fetch_add(1, std::memory_order_relaxed);
     // Younger than all that stayed, older than all that went before it.
     preempted_.insert(preempted_.begin(), std::move(sequence));
+    prefix_cache_.Evict(MissingPages());
   }
+}
+
+void Scheduler::Remember(const LiveSequence& sequence) {
+  prefix_cache_.Insert(sequence.tenant(), sequence.tokens(), sequence.kv());
 }
 
 std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInput>& inputs) {
@@ -400,7 +461,10 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     row += rows;
     absl::Duration& time =
         sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;
+    const bool prompt = sequence.prefilling();
     const absl::Status status = sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
+    // At once, for those that come while it goes on.
+    if (prompt && status.ok()) Remember(sequence);
     time += absl::Now() - start;
     if (!status.ok() || sequence.finish_reason() != FinishReason::kNone) {
       ended.emplace_back(sequence.id(), status);
@@ -430,6 +494,12 @@ void Scheduler::End(uint64_t id, const absl::Status& status) {
     sequence = std::move(*it);
     sequences->erase(it);
     break;
+  }
+  try {
+    // A step that failed may have left anything.
+    if (status.ok() || absl::IsCancelled(status)) Remember(*sequence);
+  } catch (const std::exception& error) {
+    spdlog::error("keeping a sequence's pages failed: {}", error.what());
   }
   try {
     if (sequence->drafted()) draft_source_->Close(id, sequence->tokens());

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -19,6 +21,7 @@
 #include "services/verify/scheduler/generation.h"
 #include "services/verify/scheduler/live_sequence.h"
 #include "services/verify/scheduler/node_budget.h"
+#include "services/verify/scheduler/prefix_cache.h"
 #include "services/verify/scheduler/step_cost.h"
 #include "services/verify/scheduler/waiting_queue.h"
 
@@ -42,6 +45,10 @@ struct SchedulerOptions {
   // Recycling, arXiv 2408.08696), 0 to RowRanking::kMaxTokens; 0: none. On SmolLM2 eight gave 2.77
   // tokens a step instead of 2.43 at 32 nodes, and 2.19 instead of 2.10 at 8 (40 dev questions).
   int recycled_tokens = RowRanking::kMaxTokens;
+  // Share of the KV pages that may keep what requests began with for later ones (PrefixCache), 0 to
+  // 1; 0: none. Such pages are free to whoever needs them. None either if the engine is not exact:
+  // a page might have other bits than the request would have computed.
+  double prefix_cache_share = 1;
 };
 
 // INVALID_ARGUMENT names the option that is out of range.
@@ -91,10 +98,14 @@ class Scheduler {
   // Moves preempted, then waiting requests to active_ while there is room; waits if there is
   // nothing at all to do. False when the scheduler is to end.
   bool Admit() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Whether a sequence of so many tokens may start now: with room for what the active ones will
+  // Whether a sequence of these tokens may start now: with room for what the active ones will
   // hold as soon as their tokens are computed, and for a page more of each.
-  bool HasRoomFor(int64_t tokens) const;
+  bool HasRoomFor(const std::string& tenant, std::span<const TokenId> tokens) const;
   void AdmitPreempted();
+  // Of prompts that begin alike, the oldest request's is computed; the others follow, from its
+  // pages, as soon as it has come to where they part.
+  void FollowPrompts();
+  bool Leads(const LiveSequence& leader, const LiveSequence& follower) const;
   void DropCancelled();
   void Step();
   // Most draft nodes of one step over all sequences.
@@ -111,12 +122,15 @@ class Scheduler {
   std::vector<int64_t> PromptRows() const;
   // KV pages that the coming step lacks; 0 or less: none.
   int64_t MissingPages() const;
-  // Makes the coming step fit: without drafts first, then by preempting the youngest.
+  // Makes the coming step fit: without pages that only the prefix cache keeps first, then without
+  // drafts, then by preempting the youngest.
   void MakeRoom();
   // The sequences of this step, with their rows prepared.
   std::vector<LiveSequence*> PlanBatch(std::vector<engine::SequenceInput>& inputs);
   void ForwardAndVerify(std::vector<LiveSequence*> batch,
                         std::vector<engine::SequenceInput> inputs);
+  // Keeps what a sequence has computed for those that begin alike.
+  void Remember(const LiveSequence& sequence);
   // Ends active or preempted sequence `id` and frees all it holds.
   void End(uint64_t id, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
   void EndAll(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -133,6 +147,7 @@ class Scheduler {
   // waits.
   Sequences preempted_;
   uint64_t next_id_ = 1;
+  PrefixCache prefix_cache_;
   NodeBudget budget_;
   // What the draft source was waited for in this step.
   absl::Duration draft_wait_;

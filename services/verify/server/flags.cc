@@ -51,6 +51,11 @@ void AddScheduling(CLI::App& app, Flags& flags) {
                  "Most prompt tokens in one forward pass")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
+  app.add_option("--prefix-cache", flags.scheduler.prefix_cache_share,
+                 "Share of the KV cache that may keep what requests began with for later ones that "
+                 "begin alike, until the room is needed; 0: none")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_option("--default-max-tokens", flags.default_max_tokens,
                  "Tokens for a request that does not say")
       ->check(CLI::Range(1, 1 << 24))

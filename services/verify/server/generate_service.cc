@@ -58,6 +58,7 @@ void FillStatistics(const GenerationStats& from, uint64_t seed, v1::GenerationSt
   to.set_draft_misses(from.draft_misses);
   to.set_seed(seed);
   to.set_preemptions(from.preemptions);
+  to.set_cached_prompt_tokens(from.cached_prompt_tokens);
 }
 
 v1::FinishReason ToProto(FinishReason reason) {
@@ -128,7 +129,9 @@ grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetMo
   for (const std::string& note : info.exactness_notes) response->add_exactness_notes(note);
   for (int32_t id : info.eos_token_ids) response->add_eos_token_ids(id);
   response->set_kv_pages_total(static_cast<uint32_t>(info.kv_pages_total));
-  response->set_kv_pages_free(static_cast<uint32_t>(engine_.kv_pages_free()));
+  const int64_t kept = engine_.kv_pages_kept();
+  response->set_kv_pages_free(static_cast<uint32_t>(engine_.kv_pages_free() + kept));
+  response->set_kv_pages_kept(static_cast<uint32_t>(kept));
   response->set_kv_page_tokens(info.kv_page_tokens);
   response->set_draft_mode(scheduler_.draft_source().mode());
   response->set_draft_available(scheduler_.draft_source().available());
