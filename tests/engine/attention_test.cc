@@ -173,7 +173,7 @@ TEST(KvCacheTest, PagesAreTakenAllOrNone) {
   EXPECT_EQ((*cache)->free_pages(), 1);
   std::vector<int32_t> more;
   EXPECT_FALSE((*cache)->Allocate(2, more));
-  (*cache)->Free(pages);
+  (*cache)->Release(pages);
   EXPECT_TRUE((*cache)->Allocate(4, more));
   std::sort(more.begin(), more.end());
   EXPECT_EQ(more, (std::vector<int32_t>{0, 1, 2, 3}));

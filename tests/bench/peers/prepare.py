@@ -105,6 +105,44 @@ def _build_suffix_decoding(cache: pathlib.Path, python: pathlib.Path, source: pa
     _build(cache / "lib" / f"_C{suffix}", inputs, build)
 
 
+def llama_cpp_tool(name: str) -> pathlib.Path:
+    return cache_dir() / "build" / "llama.cpp" / "bin" / name
+
+
+def convert_to_gguf(python: pathlib.Path, model: pathlib.Path, kind: str) -> pathlib.Path:
+    """The model in llama.cpp's format: `kind` is bf16 or one of llama-quantize's, such as Q4_1."""
+    cache = cache_dir()
+    source = _source(cache, python, _requirements()["llama-cpp-python"], "vendor/llama.cpp")
+    output = cache / "gguf" / f"{model.resolve().name}-{kind}.gguf"
+
+    def convert(temporary):
+        os.environ["PYTHONPATH"] = str(source / "gguf-py")
+        _run([python, source / "convert_hf_to_gguf.py", model, "--outtype", kind,
+              "--outfile", temporary], f"converting {model} to GGUF")
+
+    def quantize(temporary):
+        _run([llama_cpp_tool("llama-quantize"), convert_to_gguf(python, model, "bf16"), temporary,
+              kind], f"quantizing {model}")
+
+    _build(output, sorted(model.glob("*.safetensors")), convert if kind == "bf16" else quantize)
+    return output
+
+
+def prepare_llama_cpp() -> pathlib.Path:
+    """Compiles llama.cpp's programs if they are missing; the python to run the comparison with."""
+    cache = cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    python = _make_venv(cache)
+    source = _source(cache, python, _requirements()["llama-cpp-python"], "vendor/llama.cpp")
+    build_dir = cache / "build" / "llama.cpp"
+    tools = ["llama-server", "llama-lookup", "llama-quantize"]
+    if not all(llama_cpp_tool(tool).exists() for tool in tools):
+        _run(["cmake", "-S", source, "-B", build_dir, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+              "-DLLAMA_CURL=OFF"], "configuring llama.cpp")
+        _run(["cmake", "--build", build_dir, "--target", *tools], "compiling llama.cpp")
+    return python
+
+
 def prepare() -> pathlib.Path:
     """Installs and compiles what is missing; the python to run the peers with."""
     cache = cache_dir()

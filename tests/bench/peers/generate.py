@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""Generates the same answers with Strata, llama.cpp and transformers, in turns, and prints their speeds.
+
+Example: tests/bench/peers/generate.py --model MODEL_DIR --prompts spec_bench_dev.jsonl \
+             --strata build/release/bin --corpus SNAPSHOT --limit 24
+The first run compiles llama.cpp out of PyPI `llama-cpp-python`'s source and converts the model, both
+into ~/.cache/strata/peers (or $STRATA_PEERS). Needs deploy/local/setup.sh to have run. README.md in
+the folder above says what is measured.
+"""
+
+import os
+import pathlib
+import sys
+
+import prepare
+
+
+def main() -> int:
+    try:
+        python = prepare.prepare_llama_cpp()
+    except prepare.PrepareError as error:
+        print(f"generate.py: {error}", file=sys.stderr)
+        return 1
+    compare = pathlib.Path(__file__).with_name("compare_generation.py")
+    os.execv(python, [str(python), str(compare), *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
