@@ -123,6 +123,7 @@ grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetMo
   response->set_vocab_size(static_cast<uint32_t>(info.vocab_size));
   response->set_max_sequence_length(static_cast<uint32_t>(info.max_sequence_length));
   response->set_dtype(engine::DTypeName(info.dtype));
+  response->set_weights(info.int8_weights ? "int8" : "native");
   response->set_device(info.device);
   response->set_tokenizer_fingerprint(identity_.tokenizer_fingerprint);
   response->set_exact(info.exact);
