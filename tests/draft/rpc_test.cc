@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "common/rpc/credentials.h"
+#include "common/rpc/request_id.h"
 #include "common/rpc/server.h"
 #include "common/rpc/shutdown_signal.h"
 #include "common/rpc/status.h"
@@ -64,22 +65,27 @@ class RpcTest : public testing::Test {
   }
   // The raw answer of the standard health service: field 1, 1 is SERVING, 2 NOT_SERVING.
   static std::string Health(const std::string& address) {
+    grpc::Status status;
+    const std::string bytes = CallEmpty(address, "/grpc.health.v1.Health/Check", status);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return bytes;
+  }
+  // The raw answer of a unary method to a message without fields.
+  static std::string CallEmpty(const std::string& address, const std::string& method,
+                               grpc::Status& status) {
     grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     grpc::CompletionQueue queue;
     const grpc::Slice empty;
     const grpc::ByteBuffer nothing(&empty, 1);
-    const auto call =
-        stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", nothing, &queue);
+    const auto call = stub.PrepareUnaryCall(&context, method, nothing, &queue);
     call->StartCall();
     grpc::ByteBuffer response;
-    grpc::Status status;
     call->Finish(&response, &status, nullptr);
     void* tag;
     bool ok;
     queue.Next(&tag, &ok);
-    EXPECT_TRUE(status.ok()) << status.error_message();
     std::vector<grpc::Slice> slices;
     if (status.ok()) {
       EXPECT_TRUE(response.Dump(&slices).ok());
@@ -105,6 +111,34 @@ TEST_F(RpcTest, ServesHealthAndShutsDown) {
   server->Shutdown(absl::InfiniteDuration());
   server->Shutdown(absl::ZeroDuration());
   EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
+}
+
+// The one test that turns it on, for servers started later are served with it too.
+TEST_F(RpcTest, ChannelzIsServedWhereItIsAskedFor) {
+  const std::string method = "/grpc.channelz.v1.Channelz/GetServers";
+  grpc::Status status;
+  const auto without = Start({});
+  ASSERT_NE(without, nullptr);
+  CallEmpty(without->address(), method, status);
+  EXPECT_EQ(status.error_code(), grpc::UNIMPLEMENTED);
+  const auto with = Start({.channelz = true});
+  ASSERT_NE(with, nullptr);
+  EXPECT_FALSE(CallEmpty(with->address(), method, status).empty());
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(Call(with->address(), grpc::InsecureChannelCredentials()).ok());
+}
+
+TEST(RequestIdTest, IsShortAndOfPlainCharacters) {
+  for (const std::string& id :
+       {std::string("a"), std::string("A-1._:/+=@z"), std::string(kMaxRequestIdBytes, '9')}) {
+    EXPECT_TRUE(IsRequestId(id)) << id;
+  }
+  for (const std::string& id :
+       {std::string(), std::string("a b"), std::string("a\nb"), std::string("\"x\""),
+        std::string("\xc3\xa4"), std::string("a\0b", 3), std::string("{}"),
+        std::string(kMaxRequestIdBytes + 1, '9')}) {
+    EXPECT_FALSE(IsRequestId(id)) << id;
+  }
 }
 
 TEST_F(RpcTest, UnixSocket) {

@@ -82,6 +82,9 @@ class Service:
     def log(self) -> str:
         return self._log_path.read_text(encoding="utf-8", errors="replace")[-4000:]
 
+    def whole_log(self) -> str:
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
