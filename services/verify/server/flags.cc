@@ -74,7 +74,9 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "Where drafts come from: embedded (a hierarchy in this process), remote or off "
                  "(default: remote if --draft-address is given, else embedded)")
       ->check(CLI::IsMember({"embedded", "remote", "off"}));
-  app.add_option("--draft-address", flags.draft_address, "Draft service, HOST:PORT or unix:PATH");
+  app.add_option("--draft-address", flags.draft_address,
+                 "Draft service: HOST:PORT or unix:PATH; several replicas: dns:///NAME:PORT or "
+                 "ipv4:HOST:PORT,HOST:PORT");
   app.add_option("--draft-deadline-ms", flags.draft_deadline_ms,
                  "Longest wait for the drafts of a step")
       ->check(CLI::Range(0.1, 10000.0))
