@@ -281,14 +281,12 @@ def test_corpus_jobs_fit_together():
 
 # Options of other programs, and of scripts of ours, that texts in deploy/ show.
 FOREIGN = {
-    "build", "file", "read-only", "target",  # docker
-    "for", "from-file", "restart", "timeout", "to-revision",  # kubectl
+    "build", "parents", "preset",  # cmake, cp
+    "for", "from-file", "timeout",  # kubectl
+    "from", "no-install-recommends", "read-only",  # Dockerfile, apt-get, docker
     "no-build", "torch", "torch-index",  # setup.sh
-    "preset",  # cmake
-    "parents",  # cp
-    "no-install-recommends",  # apt-get
-    "from",  # COPY
     "now",  # systemctl
+    "target",  # docker, cmake
 }
 
 
