@@ -84,7 +84,7 @@ apt_packages=(
   libpcre2-dev libicu-dev libxxhash-dev libzstd-dev libbenchmark-dev libyaml-cpp-dev
   prometheus-cpp-dev
   liblzma-dev zlib1g-dev libsnappy-dev liblz4-dev libbz2-dev xz-utils
-  python3-venv python3-dev)
+  python3-venv python3-dev openssl)
 # Formatting and static checks; nothing is built with them.
 optional_packages=(clang-format clang-tidy)
 
