@@ -38,6 +38,7 @@ class RemoteDraftSource final : public DraftSource {
                     const RemoteDraftOptions& options, std::unique_ptr<DraftSource> fallback)
       : channel_(std::move(channel)),
         stub_(v1::DraftService::NewStub(channel_)),
+        streams_(*stub_),
         identity_(identity),
         options_(options),
         fallback_(fallback != nullptr ? std::move(fallback) : NewNoDraftSource()),
@@ -297,7 +298,7 @@ class RemoteDraftSource final : public DraftSource {
       if (!breaker_.Allows(now)) return false;
     }
     if (call_ == nullptr) {
-      call_ = DraftStreamCall::Start(*stub_);
+      call_ = streams_.Start();
       ++stream_;
       counters_.streams.Add(1);
       handshake_due_ = true;
@@ -371,6 +372,7 @@ class RemoteDraftSource final : public DraftSource {
 
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::DraftService::Stub> stub_;
+  DraftStreams streams_;
   const DraftIdentity identity_;
   const RemoteDraftOptions options_;
   const std::unique_ptr<DraftSource> fallback_;
