@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "services/verify/drafting/draft_stream_call.h"
 #include "services/verify/drafting/draft_wire.h"
@@ -52,7 +54,7 @@ class RemoteDraftSource final : public DraftSource {
 
   bool available() const override {
     return healthy_.load(std::memory_order_relaxed) &&
-           channel_->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+           Channel()->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
   }
 
   void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
@@ -277,12 +279,27 @@ class RemoteDraftSource final : public DraftSource {
       if (!breaker_.Allows(now)) return false;
     }
     if (call_ == nullptr) {
+      RenewChannel();
       call_ = DraftStreamCall::Start(*stub_);
       ++stream_;
       handshake_due_ = true;
       pending_closes_.Clear();
     }
     return true;
+  }
+
+  std::shared_ptr<grpc::Channel> Channel() const ABSL_LOCKS_EXCLUDED(channel_mutex_) {
+    absl::MutexLock lock(&channel_mutex_);
+    return channel_;
+  }
+
+  void RenewChannel() ABSL_LOCKS_EXCLUDED(channel_mutex_) {
+    if (options_.renew_channel == nullptr) return;
+    std::shared_ptr<grpc::Channel> channel = options_.renew_channel();
+    absl::MutexLock lock(&channel_mutex_);
+    if (channel == channel_) return;
+    stub_ = v1::DraftService::NewStub(channel);
+    channel_.swap(channel);
   }
 
   // Adds what every message carries.
@@ -346,8 +363,10 @@ class RemoteDraftSource final : public DraftSource {
     spdlog::warn(format, std::forward<Args>(args)...);
   }
 
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<v1::DraftService::Stub> stub_;
+  mutable absl::Mutex channel_mutex_;
+  // Replaced by the scheduler's thread; available() reads it from others.
+  std::shared_ptr<grpc::Channel> channel_ ABSL_GUARDED_BY(channel_mutex_);
+  std::unique_ptr<v1::DraftService::Stub> stub_;
   const DraftIdentity identity_;
   const RemoteDraftOptions options_;
   const std::unique_ptr<DraftSource> fallback_;
