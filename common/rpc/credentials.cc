@@ -54,8 +54,10 @@ class ReloadingServerCredentials final : public grpc::ServerCredentials {
     const std::shared_ptr<const TlsMaterial> now = tls_->Get();
     if (now == given_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     grpc_ssl_pem_key_cert_pair pair = {now->key.c_str(), now->cert.c_str()};
-    *config = grpc_ssl_server_certificate_config_create(now->ca.empty() ? nullptr : now->ca.c_str(),
-                                                        &pair, 1);
+    // gRPC insists on authorities also where no client is asked for a certificate; any will do
+    // then.
+    const std::string& authorities = now->ca.empty() ? now->cert : now->ca;
+    *config = grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
     given_ = now;
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }
