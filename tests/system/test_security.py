@@ -39,27 +39,35 @@ def client(ca: Path, pair: certificates.Pair | None = None) -> list[str]:
     return flags + (["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)] if pair else [])
 
 
+def status_in(error: str) -> str:
+    """The status that `strata` ended with; gRPC says things of its own before."""
+    said = [line for line in error.splitlines() if line.startswith("strata: ")]
+    assert said, error
+    return said[-1].removeprefix("strata: ").split(":")[0]
+
+
 def status_of(service: harness.Service, *flags: str) -> str:
     """OK, or the name of the status that `strata info` got."""
     result = harness.strata(service, ["info"], "--timeout", "60", *flags)
     if result.returncode == harness.SUCCESS:
         return "OK"
     assert result.returncode == harness.SERVICE_ERROR, result.stderr
-    return result.stderr.removeprefix("strata: ").split(":")[0]
+    return status_in(result.stderr)
 
 
 # The draft service starts at once and has no GetModelInfo: whoever is told so came through TLS.
 THROUGH = "UNIMPLEMENTED"
 
 
+@pytest.fixture(scope="module")
+def service(folder: Path, authority: certificates.Authority) -> Iterator[harness.Service]:
+    with harness.start_draft(folder / "mutual",
+                             *authority.issue("server").server_flags(authority.cert)) as draft:
+        yield draft
+
+
 class TestMutualTls:
     """The draft service, which lets in whom its authority vouches for."""
-
-    @pytest.fixture(scope="class")
-    def service(self, folder: Path, authority: certificates.Authority) -> Iterator[harness.Service]:
-        with harness.start_draft(folder / "mutual",
-                                 *authority.issue("server").server_flags(authority.cert)) as draft:
-            yield draft
 
     def test_good(self, service: harness.Service, authority: certificates.Authority) -> None:
         assert status_of(service, *client(authority.cert, authority.issue("client"))) == THROUGH
@@ -194,7 +202,7 @@ class Secured:
         if result.returncode == harness.SUCCESS:
             return "OK", result.stderr
         assert result.returncode == harness.SERVICE_ERROR, result.stderr
-        return result.stderr.removeprefix("strata: ").split(":")[0], result.stderr
+        return status_in(result.stderr), result.stderr
 
 
 @pytest.fixture(scope="module")
