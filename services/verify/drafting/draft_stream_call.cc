@@ -14,6 +14,11 @@ DraftStreams::~DraftStreams() {
   live_->mutex.Await(absl::Condition(&none));
 }
 
+bool DraftStreams::idle() const {
+  absl::MutexLock lock(&live_->mutex);
+  return live_->streams == 0;
+}
+
 std::shared_ptr<DraftStreamCall> DraftStreams::Start() {
   {
     absl::MutexLock lock(&live_->mutex);

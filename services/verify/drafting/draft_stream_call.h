@@ -71,6 +71,8 @@ class DraftStreams {
 
   // The object stays alive until gRPC is done with it.
   std::shared_ptr<DraftStreamCall> Start();
+  // Whether gRPC is done with all streams, so that the destructor would not wait.
+  bool idle() const;
 
  private:
   struct Live {
