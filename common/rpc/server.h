@@ -24,6 +24,9 @@ struct ServerOptions {
   // Most threads that serve calls; a stream holds one while it is open. Calls beyond that get
   // RESOURCE_EXHAUSTED.
   int max_threads = 256;
+  // Also serve channelz, the state of every connection of the process. Holds for all servers that
+  // are started later.
+  bool channelz = false;
 };
 
 // A running gRPC server with the standard health service (grpc.health.v1) and reflection.

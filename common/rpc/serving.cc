@@ -1,10 +1,10 @@
 #include "common/rpc/serving.h"
 
-#include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
 #include <exception>
+#include <map>
 
 #include "common/base/atomic_file.h"
 #include "common/rpc/shutdown_signal.h"
@@ -31,6 +31,20 @@ void ServingFlags::AddTo(CLI::App& app) {
   app.add_option("--log-level", log_level, "Least severe messages that are logged")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
+  app.add_option("--log-format", log_format,
+                 "text; or json: one object a line, with time, level, service, message and fields")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, log::Format>{
+          {"text", log::Format::kText}, {"json", log::Format::kJson}}))
+      ->default_str("text");
+  app.add_option(
+      "--metrics-listen", metrics.listen,
+      "Serve metrics for Prometheus on HOST:PORT (port 0: any free one), at /metrics, in "
+      "plain HTTP (default: not at all)");
+  app.add_option("--metrics-port-file", metrics.port_file,
+                 "Write the address that metrics are served on to this file once they are");
+  app.add_flag("--channelz", server.channelz,
+               "Serve gRPC's channelz (connections, streams, sockets) beside the service, to "
+               "whoever may call it");
 }
 
 ServerOptions ServingFlags::Options() const {
@@ -53,8 +67,7 @@ int RunService(const std::string& name, const ServingFlags& flags,
                const std::function<absl::Status()>& serve) {
   // Only out-of-memory and the like is thrown.
   try {
-    spdlog::set_default_logger(spdlog::stderr_color_mt(name));
-    spdlog::set_level(spdlog::level::from_str(flags.log_level));
+    log::SetUp(name, spdlog::level::from_str(flags.log_level), flags.log_format);
     absl::Status status = BlockShutdownSignals();
     if (status.ok()) status = serve();
     if (!status.ok()) {

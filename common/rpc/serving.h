@@ -7,6 +7,8 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/log/log.h"
+#include "common/metrics/exporter.h"
 #include "common/rpc/server.h"
 
 namespace strata::rpc {
@@ -22,8 +24,11 @@ struct ServingFlags {
   std::string port_file;
   double drain_seconds = 5;
   std::string log_level = "info";
+  log::Format log_format = log::Format::kText;
+  metrics::ExporterOptions metrics;
 
-  // --listen, --port-file, --max-message-mb, --tls-…, --drain-seconds, --log-level.
+  // --listen, --port-file, --max-message-mb, --tls-…, --drain-seconds, --log-…, --metrics-…,
+  // --channelz.
   void AddTo(CLI::App& app);
   ServerOptions Options() const;
   absl::Duration drain() const { return absl::Seconds(drain_seconds); }

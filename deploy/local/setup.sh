@@ -82,8 +82,9 @@ apt_packages=(
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libgrpc-dev libabsl-dev
   librocksdb-dev libgtest-dev libgmock-dev libcli11-dev libspdlog-dev nlohmann-json3-dev
   libpcre2-dev libicu-dev libxxhash-dev libzstd-dev libbenchmark-dev libyaml-cpp-dev
+  prometheus-cpp-dev
   liblzma-dev zlib1g-dev libsnappy-dev liblz4-dev libbz2-dev xz-utils
-  python3-venv python3-dev)
+  python3-venv python3-dev openssl)
 # Formatting and static checks; nothing is built with them.
 optional_packages=(clang-format clang-tidy)
 

@@ -22,6 +22,7 @@ Json ToJson(const v1::GetModelInfoResponse& info) {
           {"vocab_size", info.vocab_size()},
           {"max_sequence_length", info.max_sequence_length()},
           {"dtype", info.dtype()},
+          {"weights", info.weights()},
           {"device", info.device()},
           {"tokenizer_fingerprint", info.tokenizer_fingerprint()},
           {"eos_token_ids",

@@ -97,8 +97,10 @@ TEST_F(Holder, KeepsTheOldOneIfTheNewIsUnfit) {
     // Not tried again while CURRENT stays as it is.
     EXPECT_TRUE((*holder)->Poll().ok());
   };
+  EXPECT_EQ((*holder)->refusals(), 0u);
   Point("none");
   EXPECT_EQ((*holder)->Poll().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ((*holder)->refusals(), 1u);
   stays();
   Point("../old");
   EXPECT_EQ((*holder)->Poll().code(), absl::StatusCode::kDataLoss);
@@ -124,6 +126,7 @@ TEST_F(Holder, KeepsTheOldOneIfTheNewIsUnfit) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(refused.message()), HasSubstr(kFingerprint));
   stays();
+  EXPECT_EQ((*holder)->refusals(), 5u);
   // CURRENT gone, as on a volume that is away.
   fs::remove(root_ / "CURRENT");
   EXPECT_TRUE((*holder)->Poll().ok());
@@ -133,6 +136,22 @@ TEST_F(Holder, KeepsTheOldOneIfTheNewIsUnfit) {
   Build("damaged", 5);
   EXPECT_TRUE((*holder)->Poll().ok());
   EXPECT_EQ(ToString(Ask(**holder, {1})), "1: 2 [ 5:2 ] ");
+}
+
+TEST_F(Holder, CountsWhatTheCacheDoes) {
+  Build("s", 2);
+  auto holder = Open();
+  ASSERT_TRUE(holder.ok());
+  const CorpusCache::Stats before = (*holder)->cache_stats();
+  EXPECT_GT(before.max_block_bytes, 0u);
+  EXPECT_GT(before.context_bytes, 0u);
+  for (TokenId token = 0; token < 100; ++token) Ask(**holder, {token, 1});
+  const CorpusCache::Stats after = (*holder)->cache_stats();
+  EXPECT_GT(after.block_hits + after.block_misses, before.block_hits + before.block_misses);
+  EXPECT_GE(after.block_hits, before.block_hits);
+  EXPECT_GE(after.block_misses, before.block_misses);
+  EXPECT_GT(after.block_bytes, 0u);
+  EXPECT_LE(after.block_bytes, after.max_block_bytes);
 }
 
 TEST_F(Holder, TheFirstOneMustBeFit) {

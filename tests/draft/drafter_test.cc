@@ -223,8 +223,13 @@ TEST(DrafterTest, FeedbackIsAPathOfTheLastTreeAndIsCounted) {
                 .status,
             SequenceStatus::kOk);
   const auto context = static_cast<size_t>(TierKind::kContext);
-  EXPECT_EQ(drafter->Stats().judged_nodes[context], 4u);
-  EXPECT_EQ(drafter->Stats().accepted_nodes[context], 2u);
+  const DrafterStats stats = drafter->Stats();
+  EXPECT_EQ(stats.judged_nodes[context], 4u);
+  EXPECT_EQ(stats.accepted_nodes[context], 2u);
+  EXPECT_EQ(stats.drafted_nodes[context], 4u);
+  EXPECT_EQ(stats.answers[static_cast<size_t>(SequenceStatus::kOk)], 2u);
+  EXPECT_EQ(stats.answers[static_cast<size_t>(SequenceStatus::kInvalid)], 2u);
+  EXPECT_EQ(stats.live_tokens, 8u);
 }
 
 TEST(DrafterTest, PastTheDeadlineUpdatesAreAppliedAndTreesEmpty) {

@@ -12,9 +12,11 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "common/rpc/credentials.h"
+#include "common/rpc/request_id.h"
 #include "common/rpc/server.h"
 #include "common/rpc/shutdown_signal.h"
 #include "common/rpc/status.h"
+#include "common/rpc/trace_context.h"
 #include "strata/v1/draft.grpc.pb.h"
 #include "tests/draft/test_certificates.h"
 #include "tests/draft/test_util.h"
@@ -64,22 +66,27 @@ class RpcTest : public testing::Test {
   }
   // The raw answer of the standard health service: field 1, 1 is SERVING, 2 NOT_SERVING.
   static std::string Health(const std::string& address) {
+    grpc::Status status;
+    const std::string bytes = CallEmpty(address, "/grpc.health.v1.Health/Check", status);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return bytes;
+  }
+  // The raw answer of a unary method to a message without fields.
+  static std::string CallEmpty(const std::string& address, const std::string& method,
+                               grpc::Status& status) {
     grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     grpc::CompletionQueue queue;
     const grpc::Slice empty;
     const grpc::ByteBuffer nothing(&empty, 1);
-    const auto call =
-        stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", nothing, &queue);
+    const auto call = stub.PrepareUnaryCall(&context, method, nothing, &queue);
     call->StartCall();
     grpc::ByteBuffer response;
-    grpc::Status status;
     call->Finish(&response, &status, nullptr);
     void* tag;
     bool ok;
     queue.Next(&tag, &ok);
-    EXPECT_TRUE(status.ok()) << status.error_message();
     std::vector<grpc::Slice> slices;
     if (status.ok()) {
       EXPECT_TRUE(response.Dump(&slices).ok());
@@ -105,6 +112,71 @@ TEST_F(RpcTest, ServesHealthAndShutsDown) {
   server->Shutdown(absl::InfiniteDuration());
   server->Shutdown(absl::ZeroDuration());
   EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
+}
+
+// The one test that turns it on, for servers started later are served with it too.
+TEST_F(RpcTest, ChannelzIsServedWhereItIsAskedFor) {
+  const std::string method = "/grpc.channelz.v1.Channelz/GetServers";
+  grpc::Status status;
+  const auto without = Start({});
+  ASSERT_NE(without, nullptr);
+  CallEmpty(without->address(), method, status);
+  EXPECT_EQ(status.error_code(), grpc::UNIMPLEMENTED);
+  const auto with = Start({.channelz = true});
+  ASSERT_NE(with, nullptr);
+  EXPECT_FALSE(CallEmpty(with->address(), method, status).empty());
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_TRUE(Call(with->address(), grpc::InsecureChannelCredentials()).ok());
+}
+
+TEST(RequestIdTest, IsShortAndOfPlainCharacters) {
+  for (const std::string& id :
+       {std::string("a"), std::string("A-1._:/+=@z"), std::string(kMaxRequestIdBytes, '9')}) {
+    EXPECT_TRUE(IsRequestId(id)) << id;
+  }
+  for (const std::string& id :
+       {std::string(), std::string("a b"), std::string("a\nb"), std::string("\"x\""),
+        std::string("\xc3\xa4"), std::string("a\0b", 3), std::string("{}"),
+        std::string(kMaxRequestIdBytes + 1, '9')}) {
+    EXPECT_FALSE(IsRequestId(id)) << id;
+  }
+}
+
+TEST(TraceContextTest, ReadsWhatTheStandardAllows) {
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string parent = "00f067aa0ba902b7";
+  const std::string good = "00-" + trace + "-" + parent + "-";
+  for (const auto& [text, sampled] :
+       {std::pair(good + "00", false), std::pair(good + "01", true), std::pair(good + "fe", false),
+        std::pair(good + "a3", true), std::pair("cc" + good.substr(2) + "01", true),
+        std::pair("cc" + good.substr(2) + "01-what", true)}) {
+    const auto read = ParseTraceparent(text);
+    ASSERT_TRUE(read.has_value()) << text;
+    EXPECT_EQ(read->trace_id, trace);
+    EXPECT_EQ(read->parent_id, parent);
+    EXPECT_EQ(read->sampled, sampled) << text;
+  }
+  std::vector<std::string> wrong = {"",
+                                    "00",
+                                    good,
+                                    good + "0",
+                                    good + "0g",
+                                    good + "01 ",
+                                    good + "01-x",
+                                    "ff" + good.substr(2) + "01",
+                                    "cc" + good.substr(2) + "01x",
+                                    "0-" + trace + "-" + parent + "-001",
+                                    "00-" + std::string(32, '0') + "-" + parent + "-01",
+                                    "00-" + trace + "-" + std::string(16, '0') + "-01",
+                                    "00-" + trace + "_" + parent + "-01"};
+  for (size_t i = 0; i < good.size(); ++i) {
+    for (const char c : {'F', 'g', '\0', '\n', '\xff', '"'}) {
+      std::string text = good + "01";
+      text[i] = c;
+      wrong.push_back(text);
+    }
+  }
+  for (const std::string& text : wrong) EXPECT_FALSE(ParseTraceparent(text).has_value()) << text;
 }
 
 TEST_F(RpcTest, UnixSocket) {

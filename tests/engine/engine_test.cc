@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <numeric>
@@ -21,10 +22,21 @@ using testing::TempDir;
 using testing::TinyModel;
 using testing::WriteFile;
 
-EngineOptions Options(const std::string& dir, DType dtype = DType::kBf16) {
+struct Numbers {
+  DType dtype = DType::kBf16;
+  bool int8_weights = false;
+};
+
+std::string Name(const Numbers& numbers) {
+  return std::string(DTypeName(numbers.dtype)) + (numbers.int8_weights ? "_int8" : "");
+}
+void PrintTo(const Numbers& numbers, std::ostream* out) { *out << Name(numbers); }
+
+EngineOptions Options(const std::string& dir, Numbers numbers = {}) {
   EngineOptions options;
   options.model_dir = dir;
-  options.dtype = dtype;
+  options.dtype = numbers.dtype;
+  options.int8_weights = numbers.int8_weights;
   options.threads = 2;
   options.kv_tokens = 1024;
   return options;
@@ -61,7 +73,7 @@ std::vector<float> OneByOne(Engine& engine, std::span<const int32_t> tokens) {
   return logits;
 }
 
-class TinyEngineTest : public ::testing::TestWithParam<std::tuple<std::string, DType>> {
+class TinyEngineTest : public ::testing::TestWithParam<std::tuple<std::string, Numbers>> {
  protected:
   void SetUp() override {
     TinyModel model;
@@ -275,6 +287,30 @@ TEST_P(TinyEngineTest, SharedPagesAreFreedOnceByWhoeverIsLast) {
   EXPECT_EQ(free_and_kept(), Counts(0, 0));
 }
 
+// Weights and activations of 8 bits move logits by little.
+class Int8EngineTest : public TinyEngineTest {};
+
+TEST_P(Int8EngineTest, StaysCloseToNativeWeights) {
+  Numbers numbers = std::get<1>(GetParam());
+  EXPECT_TRUE(engine_->info().int8_weights);
+  numbers.int8_weights = false;
+  auto native = Engine::Load(Options(dir_.path(), numbers));
+  ASSERT_TRUE(native.ok());
+  std::mt19937 random(9);
+  const std::vector<int32_t> tokens = RandomTokens(random, 60, engine_->info().vocab_size);
+  const std::vector<float> expected = OneByOne(**native, tokens);
+  const std::vector<float> got = OneByOne(*engine_, tokens);
+  ASSERT_EQ(got.size(), expected.size());
+  double error = 0, size = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    error += (got[i] - expected[i]) * (got[i] - expected[i]);
+    size += expected[i] * expected[i];
+  }
+  EXPECT_GT(error, 0);
+  // Layers of 64 random weights average little out; real models are in reference_test.cc.
+  EXPECT_LT(std::sqrt(error / size), 0.15);
+}
+
 TEST_P(TinyEngineTest, BadBatchesChangeNothing) {
   auto sequence = engine_->NewSequence();
   const std::vector<int32_t> good = {1, 2, 3};
@@ -317,15 +353,23 @@ TEST_P(TinyEngineTest, BadBatchesChangeNothing) {
   EXPECT_TRUE(SameBits(output.row(0), std::span(expected).last(101)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Architectures, TinyEngineTest,
-                         ::testing::Combine(::testing::Values("LlamaForCausalLM",
-                                                              "MistralForCausalLM",
-                                                              "Qwen2ForCausalLM"),
-                                            ::testing::Values(DType::kBf16, DType::kFp32)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) + "_" +
-                                  DTypeName(std::get<1>(info.param));
-                         });
+std::string ParamName(const ::testing::TestParamInfo<std::tuple<std::string, Numbers>>& info) {
+  return std::get<0>(info.param) + "_" + Name(std::get<1>(info.param));
+}
+const auto kArchitectures =
+    ::testing::Values("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM");
+
+INSTANTIATE_TEST_SUITE_P(
+    Architectures, TinyEngineTest,
+    ::testing::Combine(kArchitectures,
+                       ::testing::Values(Numbers{DType::kBf16, false}, Numbers{DType::kFp32, false},
+                                         Numbers{DType::kBf16, true}, Numbers{DType::kFp32, true})),
+    ParamName);
+INSTANTIATE_TEST_SUITE_P(Architectures, Int8EngineTest,
+                         ::testing::Combine(kArchitectures,
+                                            ::testing::Values(Numbers{DType::kBf16, true},
+                                                              Numbers{DType::kFp32, true})),
+                         ParamName);
 
 class LoadingTest : public ::testing::Test {
  protected:

@@ -23,6 +23,10 @@ SAMPLING = {
 }
 
 
+NUMBERS = {"bf16": ["--dtype", "bf16"], "fp32": ["--dtype", "fp32"],
+           "int8": ["--weights", "int8"]}
+
+
 class Verifier(NamedTuple):
     mode: str
     budget: str
@@ -31,15 +35,15 @@ class Verifier(NamedTuple):
 
 @pytest.fixture(scope="module", params=["remote bf16 fixed", "embedded bf16 fixed",
                                         "off bf16 fixed", "embedded fp32 fixed",
-                                        "embedded bf16 measured"])
+                                        "embedded bf16 measured", "embedded int8 fixed"])
 def verifier(request: pytest.FixtureRequest, corpus: Path, draft: harness.Service,
              tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:
-    mode, dtype, budget = request.param.split()
+    mode, numbers, budget = request.param.split()
     arguments = {"remote": ["--draft-address", draft.address, "--draft-deadline-ms", "500"],
                  "embedded": ["--draft", "embedded", "--corpus", str(corpus)],
                  "off": ["--draft", "off"]}[mode]
     with harness.start_verify(tmp_path_factory.mktemp("verify"), *arguments,
-                              "--dtype", dtype, budget=budget) as service:
+                              *NUMBERS[numbers], budget=budget) as service:
         yield Verifier(mode, budget, service)
 
 

@@ -11,10 +11,13 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <numeric>
 #include <optional>
 #include <thread>
 
 #include "absl/time/clock.h"
+#include "common/log/log.h"
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/verify/drafting/embedded_draft_source.h"
@@ -24,6 +27,7 @@ namespace strata::verify {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // Echoes the last message; raises as a template does on an unknown role.
 class FakeChatTemplate final : public ChatTemplate {
@@ -52,6 +56,9 @@ class GenerateServiceTest : public ::testing::Test {
                                               engine_.info().eos_token_ids, RequestLimits());
     service_ = std::make_unique<GenerateService>(*scheduler_, engine_, *reader_,
                                                  ServiceIdentity{"fake", "f", "1.2.3"});
+    StartServer();
+  }
+  void StartServer() {
     const std::array<grpc::Service*, 1> services = {service_.get()};
     auto server = rpc::Server::Start({}, services);
     ASSERT_TRUE(server.ok()) << server.status();
@@ -304,6 +311,137 @@ TEST_F(GenerateServiceTest, ManyCallsAtOnceGetTheTokensTheyGetAlone) {
     EXPECT_TRUE(together[i].status.ok()) << together[i].status.error_message();
     EXPECT_EQ(together[i].tokens, alone[i].tokens) << i;
   }
+}
+
+TEST_F(GenerateServiceTest, CallsAreCountedByTheirStatus) {
+  const auto count = [this](grpc::StatusCode code) {
+    return service_->counters().by_status[code].value();
+  };
+  for (int i = 0; i < 3; ++i) ExpectHealthy();
+  v1::GenerateRequest bad = Good();
+  bad.clear_prompt();
+  EXPECT_EQ(Run(bad).status.error_code(), grpc::INVALID_ARGUMENT);
+  v1::GenerateRequest long_one = Good();
+  long_one.set_max_tokens(4000);
+  {
+    grpc::ClientContext context;
+    auto stream = stub_->Generate(&context, long_one);
+    v1::GenerateResponse response;
+    ASSERT_TRUE(stream->Read(&response));
+    EXPECT_EQ(service_->counters().in_flight.value(), 1);
+    context.TryCancel();
+    EXPECT_EQ(stream->Finish().error_code(), grpc::CANCELLED);
+  }
+  // The client need not wait for the end of what it cancelled.
+  const absl::Time end = absl::Now() + absl::Seconds(30);
+  while (service_->counters().in_flight.value() > 0 && absl::Now() < end) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  scheduler_->StopAdmission();
+  EXPECT_EQ(Run(Good()).status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(count(grpc::OK), 3u);
+  EXPECT_EQ(count(grpc::INVALID_ARGUMENT), 1u);
+  EXPECT_EQ(count(grpc::CANCELLED), 1u);
+  EXPECT_EQ(count(grpc::UNAVAILABLE), 1u);
+  EXPECT_EQ(count(grpc::UNKNOWN), 0u);
+  EXPECT_EQ(service_->counters().in_flight.value(), 0);
+  const auto observed = [](const metrics::SecondsHistogram& histogram) {
+    const std::vector<uint64_t> counts = histogram.Snapshot().counts;
+    return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+  };
+  EXPECT_EQ(observed(service_->counters().seconds), 6u);
+  EXPECT_EQ(observed(service_->counters().first_token_seconds), 4u);
+}
+
+TEST_F(GenerateServiceTest, ACallIsLoggedByItsIdAndWithoutItsText) {
+  struct Case {
+    const char* sent;  // null: no metadata
+    const char* given;
+    const char* id;  // null: made up
+  };
+  const std::string long_id(129, 'a');
+  for (const Case& test :
+       {Case{"abc-1.2:3", "ignored", "abc-1.2:3"}, Case{nullptr, "mine", "mine"},
+        Case{nullptr, "", nullptr}, Case{"two words", "", nullptr}, Case{"\"}{", "mine", "mine"},
+        Case{"", "", nullptr}, Case{long_id.c_str(), "a b", nullptr}}) {
+    testing::internal::CaptureStderr();
+    log::SetUp("test", spdlog::level::info, log::Format::kJson);
+    grpc::ClientContext context;
+    if (test.sent != nullptr) context.AddMetadata("x-request-id", test.sent);
+    v1::GenerateRequest request = Good();
+    request.set_request_id(test.given);
+    auto stream = stub_->Generate(&context, request);
+    v1::GenerateResponse response;
+    std::string text;
+    while (stream->Read(&response)) text += response.text();
+    EXPECT_TRUE(stream->Finish().ok());
+    server_->Shutdown(absl::Seconds(30));  // the line is written
+    const std::string logged = testing::internal::GetCapturedStderr();
+    const auto metadata = context.GetServerInitialMetadata().find("x-request-id");
+    ASSERT_NE(metadata, context.GetServerInitialMetadata().end());
+    const std::string id(metadata->second.data(), metadata->second.size());
+    if (test.id == nullptr) {
+      EXPECT_EQ(id.size(), 32u) << id;
+    } else {
+      EXPECT_EQ(id, test.id);
+    }
+    const auto line = nlohmann::json::parse(logged);
+    EXPECT_EQ(line["message"], "request finished");
+    EXPECT_EQ(line["request_id"], id);
+    EXPECT_EQ(line["outcome"], "OK");
+    EXPECT_EQ(line["finish"], "length");
+    EXPECT_EQ(line["prompt_tokens"], 8);
+    EXPECT_EQ(line["output_tokens"], 20);
+    EXPECT_EQ(line["steps"], response.statistics().steps());
+    EXPECT_GE(line["seconds"], 0.0);
+    EXPECT_THAT(logged, Not(HasSubstr(text)));
+    EXPECT_THAT(logged, Not(HasSubstr("abcabcab")));
+    StartServer();
+  }
+}
+
+TEST_F(GenerateServiceTest, ACallIsLoggedWithTheTraceOfItsClient) {
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string good = "00-" + trace + "-00f067aa0ba902b7-01";
+  for (const std::vector<std::string>& sent :
+       {std::vector<std::string>{good}, {}, {"nonsense"}, {good, good}}) {
+    testing::internal::CaptureStderr();
+    log::SetUp("test", spdlog::level::info, log::Format::kJson);
+    grpc::ClientContext context;
+    for (const std::string& header : sent) context.AddMetadata("traceparent", header);
+    auto stream = stub_->Generate(&context, Good());
+    v1::GenerateResponse response;
+    while (stream->Read(&response)) {
+    }
+    EXPECT_TRUE(stream->Finish().ok());
+    server_->Shutdown(absl::Seconds(30));
+    const auto line = nlohmann::json::parse(testing::internal::GetCapturedStderr());
+    if (sent == std::vector<std::string>{good}) {
+      EXPECT_EQ(line["trace_id"], trace);
+      EXPECT_EQ(line["parent_span_id"], "00f067aa0ba902b7");
+    } else {
+      EXPECT_FALSE(line.contains("trace_id"));
+    }
+    StartServer();
+  }
+}
+
+TEST_F(GenerateServiceTest, ARefusedCallIsLoggedWithoutWhatItSaid) {
+  testing::internal::CaptureStderr();
+  log::SetUp("test", spdlog::level::info, log::Format::kJson);
+  v1::GenerateRequest request = Good();
+  request.set_tenant("secret" + std::string(200, 'x'));
+  grpc::ClientContext context;
+  auto stream = stub_->Generate(&context, request);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::INVALID_ARGUMENT);
+  EXPECT_EQ(context.GetServerInitialMetadata().count("x-request-id"), 1u);
+  server_->Shutdown(absl::Seconds(30));
+  const std::string logged = testing::internal::GetCapturedStderr();
+  const auto line = nlohmann::json::parse(logged);
+  EXPECT_EQ(line["outcome"], "INVALID_ARGUMENT");
+  EXPECT_FALSE(line.contains("detail"));
+  EXPECT_FALSE(line.contains("output_tokens"));
+  EXPECT_THAT(logged, Not(HasSubstr("secret")));
 }
 
 TEST_F(GenerateServiceTest, DrainingRefusesNewRequests) {

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -127,6 +128,60 @@ TEST_F(RemoteDraft, ASilentServiceOpensTheBreaker) {
   EXPECT_LT(absl::Now() - start, absl::Milliseconds(200));  // less than the deadline
   service_.mode = FakeService::kGood;
   EXPECT_TRUE(ResumesWithin(absl::Seconds(10)));
+}
+
+TEST_F(RemoteDraft, WhatTheServiceDidIsCounted) {
+  RemoteDraftOptions options;
+  options.deadline = absl::Seconds(2);
+  options.breaker.max_misses = 2;
+  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
+                                 {"verifier", "model", "f", 100}, options, nullptr);
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  const auto stats = [this] { return source_->remote_stats().value(); };
+  const auto observed = [](const RemoteDraftStats& stats) {
+    return std::accumulate(stats.round_trip.counts.begin(), stats.round_trip.counts.end(),
+                           uint64_t{0});
+  };
+  const RemoteDraftStats first = stats();
+  EXPECT_EQ(observed(first), first.answers);
+  EXPECT_FALSE(first.breaker_open);
+  for (int i = 0; i < 5; ++i) Ask();
+  RemoteDraftStats now = stats();
+  EXPECT_EQ(now.messages, first.messages + 5);
+  EXPECT_EQ(now.answers, first.answers + 5);
+  EXPECT_EQ(observed(now), now.answers);
+  EXPECT_EQ(now.forgotten, first.forgotten);
+
+  service_.mode = FakeService::kForget;
+  Ask();
+  now = stats();
+  EXPECT_EQ(now.forgotten, first.forgotten + 1);
+  EXPECT_EQ(now.messages, first.messages + 7);
+
+  service_.mode = FakeService::kSilent;
+  Ask();
+  EXPECT_EQ(stats().deadline_misses, first.deadline_misses + 1);
+  EXPECT_FALSE(stats().breaker_open);
+  Ask();
+  // The breaker is open now: nothing is sent.
+  Ask();
+  now = stats();
+  EXPECT_TRUE(now.breaker_open);
+  EXPECT_EQ(now.deadline_misses, first.deadline_misses + 2);
+  EXPECT_EQ(now.messages, first.messages + 9);
+  EXPECT_EQ(now.answers, first.answers + 7);
+  EXPECT_EQ(now.streams_broken, first.streams_broken);
+
+  service_.mode = FakeService::kGood;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  now = stats();
+  EXPECT_FALSE(now.breaker_open);
+  EXPECT_EQ(now.streams, first.streams + 1);
+  server_.reset();
+  Ask();
+  EXPECT_EQ(stats().streams_broken, first.streams_broken + 1);
+  EXPECT_TRUE(stats().breaker_open);
+  EXPECT_FALSE(NewNoDraftSource()->remote_stats().has_value());
 }
 
 TEST_F(RemoteDraft, ARestartedServiceIsFoundAgain) {

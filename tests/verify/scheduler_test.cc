@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <functional>
 #include <new>
@@ -219,6 +220,129 @@ TEST(Scheduler, OracleDraftsSaveStepsAndAreCounted) {
   for (const uint64_t n : stats.accepted_by_position) by_position += n;
   EXPECT_EQ(by_position, stats.accepted);
   EXPECT_EQ(stats.accepted_by_tier[static_cast<int>(TierKind::kContext)], stats.accepted);
+}
+
+// Preempted, stopped within what was accepted, drafted for by all tiers: the counters miss nothing
+// and count nothing twice.
+TEST(Scheduler, CountersAreTheSumsOfTheRequestsFigures) {
+  const auto late = [](const DraftQuery& query) {
+    DraftReply reply = query.tokens.size() % 5 == 0 ? RandomTree(query) : Oracle(query);
+    reply.missed = query.tokens.size() % 7 == 0;
+    return reply;
+  };
+  for (const int64_t pages : {1024, 40}) {
+    for (const bool measured : {false, true}) {
+      FakeEngine engine(pages);
+      FakeTokenizer tokenizer;
+      SchedulerOptions options;
+      options.measured_budget = measured;
+      options.prefill_chunk = 8;
+      Scheduler scheduler(options, engine, tokenizer, Scripted(late));
+      std::vector<std::shared_ptr<Recorder>> sinks;
+      for (int i = 0; i < 60; ++i) {
+        sinks.push_back(std::make_shared<Recorder>());
+        if (i % 10 == 9) sinks.back()->cancel_after = 5;
+        ASSERT_TRUE(scheduler.Submit(Request(i, i % 2 == 0), sinks.back()).ok());
+      }
+      ASSERT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
+      GenerationStats sum;
+      std::array<SchedulerCounters::Nodes, SchedulerCounters::kPositions> positions;
+      for (const auto& sink : sinks) {
+        sink->done.WaitForNotification();
+        const GenerationStats& stats = sink->stats;
+        sum.prompt_tokens += stats.prompt_tokens;
+        sum.cached_prompt_tokens += stats.cached_prompt_tokens;
+        sum.output_tokens += stats.output_tokens;
+        sum.steps += stats.steps;
+        sum.draft_misses += stats.draft_misses;
+        sum.preemptions += stats.preemptions;
+        sum.drafted += stats.drafted;
+        sum.accepted += stats.accepted;
+        for (int tier = 0; tier < kTierKinds; ++tier) {
+          sum.drafted_by_tier[tier] += stats.drafted_by_tier[tier];
+          sum.accepted_by_tier[tier] += stats.accepted_by_tier[tier];
+        }
+        for (size_t i = 0; i < stats.drafted_by_position.size(); ++i) {
+          SchedulerCounters::Nodes& at = positions[std::min(i, positions.size() - 1)];
+          at.drafted.Add(stats.drafted_by_position[i]);
+          at.accepted.Add(stats.accepted_by_position[i]);
+        }
+      }
+      const SchedulerCounters& counters = scheduler.counters();
+      EXPECT_EQ(counters.prompt_tokens.value(), sum.prompt_tokens);
+      EXPECT_EQ(counters.cached_prompt_tokens.value(), sum.cached_prompt_tokens);
+      EXPECT_EQ(counters.output_tokens.value(), sum.output_tokens);
+      EXPECT_EQ(counters.request_steps.value(), sum.steps);
+      EXPECT_EQ(counters.draft_misses.value(), sum.draft_misses);
+      EXPECT_EQ(counters.preemptions.value(), sum.preemptions);
+      EXPECT_GT(sum.draft_misses, 0u);
+      EXPECT_TRUE(pages > 100 || sum.preemptions > 0);
+      for (int tier = 0; tier < kTierKinds; ++tier) {
+        EXPECT_EQ(counters.by_tier[tier].drafted.value(), sum.drafted_by_tier[tier]) << tier;
+        EXPECT_EQ(counters.by_tier[tier].accepted.value(), sum.accepted_by_tier[tier]) << tier;
+      }
+      for (size_t i = 0; i < positions.size(); ++i) {
+        EXPECT_EQ(counters.by_position[i].drafted.value(), positions[i].drafted.value()) << i;
+        EXPECT_EQ(counters.by_position[i].accepted.value(), positions[i].accepted.value()) << i;
+      }
+      uint64_t verified = 0;
+      uint64_t accepted = 0;
+      for (size_t bin = 0; bin < counters.by_confidence.size(); ++bin) {
+        const SchedulerCounters::Confidence& confidence = counters.by_confidence[bin];
+        verified += confidence.verified.value();
+        accepted += confidence.accepted.value();
+        EXPECT_LE(confidence.claimed.value(), confidence.verified.value() *
+                                                  AcceptanceCurve::HighOf(static_cast<int>(bin)) *
+                                                  (1 + 1e-9));
+      }
+      EXPECT_EQ(verified, sum.drafted);
+      // Also what stood behind a stop string.
+      EXPECT_GE(accepted, sum.accepted);
+      EXPECT_EQ(counters.active.value(), 0);
+      EXPECT_EQ(counters.preempted.value(), 0);
+      EXPECT_EQ(scheduler.queue_length(), 0u);
+    }
+  }
+}
+
+TEST(SchedulerCounters, ATreeIsCountedByTierDepthAndConfidence) {
+  SchedulerCounters counters;
+  DraftTree tree;
+  tree.Add(1, -1, 0.5f, TierKind::kContext);
+  tree.Add(2, 0, 0.5f, TierKind::kModel);
+  tree.Add(3, 0, 1.0f, TierKind::kCorpus);
+  // The second accepted node stands behind a stop string.
+  const std::vector<int32_t> verified = {0, 2};
+  counters.CountTree(tree, verified, 1);
+  const auto tier = [&](TierKind kind) -> const SchedulerCounters::Nodes& {
+    return counters.by_tier[static_cast<size_t>(kind)];
+  };
+  for (const TierKind kind : {TierKind::kContext, TierKind::kModel, TierKind::kCorpus}) {
+    EXPECT_EQ(tier(kind).drafted.value(), 1u);
+    EXPECT_EQ(tier(kind).accepted.value(), kind == TierKind::kContext ? 1u : 0u);
+  }
+  EXPECT_EQ(counters.by_position[0].drafted.value(), 1u);
+  EXPECT_EQ(counters.by_position[1].drafted.value(), 1u);
+  EXPECT_EQ(counters.by_position[2].drafted.value(), 0u);
+  EXPECT_EQ(counters.by_position[0].accepted.value(), 1u);
+  EXPECT_EQ(counters.by_position[1].accepted.value(), 0u);
+  const auto& half = counters.by_confidence[AcceptanceCurve::BinOf(0.5)];
+  EXPECT_EQ(half.verified.value(), 2u);
+  EXPECT_DOUBLE_EQ(half.claimed.value(), 1.0);
+  EXPECT_EQ(half.accepted.value(), 2u);
+  EXPECT_EQ(counters.by_confidence[AcceptanceCurve::BinOf(0.25)].verified.value(), 1u);
+  EXPECT_EQ(counters.by_confidence[AcceptanceCurve::BinOf(0.25)].accepted.value(), 0u);
+}
+
+TEST(SchedulerCounters, DeepNodesShareTheLastPosition) {
+  SchedulerCounters counters;
+  DraftTree tree;
+  std::vector<int32_t> path;
+  for (int32_t i = 0; i < 40; ++i) path.push_back(tree.Add(i, i - 1, 1.0f, TierKind::kModel));
+  counters.CountTree(tree, path, path.size());
+  EXPECT_EQ(counters.by_position[30].accepted.value(), 1u);
+  EXPECT_EQ(counters.by_position[31].drafted.value(), 9u);
+  EXPECT_EQ(counters.by_position[31].accepted.value(), 9u);
 }
 
 TEST(Scheduler, NoQuestionIsAskedWithoutSpeculation) {

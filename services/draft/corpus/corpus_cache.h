@@ -9,6 +9,7 @@
 
 namespace rocksdb {
 class Cache;
+class Statistics;
 }  // namespace rocksdb
 
 namespace strata::draft {
@@ -18,6 +19,17 @@ namespace strata::draft {
 // contexts, the rest for blocks of the files. Thread-safe.
 class CorpusCache {
  public:
+  struct Stats {
+    // Memory for blocks of the files: in use, at most, and how often a block was there or had to be
+    // read.
+    uint64_t block_bytes = 0;
+    uint64_t max_block_bytes = 0;
+    uint64_t block_hits = 0;
+    uint64_t block_misses = 0;
+    // Memory for decoded contexts.
+    uint64_t context_bytes = 0;
+  };
+
   explicit CorpusCache(size_t bytes);
   // With `context_bytes` of them for decoded contexts.
   CorpusCache(size_t bytes, size_t context_bytes);
@@ -27,6 +39,9 @@ class CorpusCache {
 
   const std::shared_ptr<rocksdb::Cache>& blocks() const { return blocks_; }
   ContextCache& contexts() { return contexts_; }
+  // Counts the hits; for every database that reads through blocks().
+  const std::shared_ptr<rocksdb::Statistics>& statistics() const { return statistics_; }
+  Stats stats() const;
   // Drops what can be dropped, for measurements.
   void Clear();
 
@@ -35,6 +50,7 @@ class CorpusCache {
  private:
   ContextCache contexts_;
   const std::shared_ptr<rocksdb::Cache> blocks_;
+  const std::shared_ptr<rocksdb::Statistics> statistics_;
 };
 
 }  // namespace strata::draft

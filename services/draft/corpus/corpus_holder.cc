@@ -96,6 +96,7 @@ absl::Status CorpusHolder::Poll() const {
   auto next = CorpusTier::Open(options_.dir, cache_);
   absl::Status status = next.ok() ? CheckTokenizer(**next, fingerprint_) : next.status();
   if (!status.ok()) {
+    refusals_.fetch_add(1, std::memory_order_relaxed);
     spdlog::warn(
         "the corpus stays at snapshot {}, because the one that "
         "CURRENT names is unfit: {}",

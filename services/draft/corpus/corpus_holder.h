@@ -2,6 +2,7 @@
 #define STRATA_SERVICES_DRAFT_CORPUS_CORPUS_HOLDER_H_
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -54,6 +55,9 @@ class CorpusHolder final : public Tier {
   const std::string& tokenizer_fingerprint() const { return fingerprint_; }
   // Snapshots moved to so far.
   uint64_t swaps() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Snapshots that CURRENT named and that were refused so far.
+  uint64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }
+  CorpusCache::Stats cache_stats() const { return cache_->stats(); }
 
   // Looks at CURRENT now, and moves if it has changed: what the holder's thread does. Returns why
   // the snapshot it names was refused, if this call refused it.
@@ -94,6 +98,7 @@ class CorpusHolder final : public Tier {
   mutable absl::Mutex mutex_ ABSL_ACQUIRED_AFTER(poll_mutex_);
   mutable std::shared_ptr<const CorpusTier> tier_ ABSL_GUARDED_BY(mutex_);
   mutable uint64_t swaps_ ABSL_GUARDED_BY(mutex_) = 0;
+  mutable std::atomic<uint64_t> refusals_ = 0;
 
   // A sample of the contexts asked about.
   mutable absl::Mutex recent_mutex_;

@@ -51,7 +51,7 @@ absl::StatusOr<std::shared_ptr<const CorpusTier>> CorpusTier::Open(
   }
   absl::Status files = CheckFiles(*snapshot, *manifest);
   if (!files.ok()) return files;
-  auto db = OpenDatabase(*snapshot, cache->blocks());
+  auto db = OpenDatabase(*snapshot, cache->blocks(), cache->statistics());
   if (!db.ok()) return db.status();
   auto rep = std::make_unique<Rep>();
   rep->name = FolderName(*snapshot);

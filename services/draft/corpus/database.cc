@@ -141,11 +141,13 @@ absl::Status MakeDatabase(std::vector<std::string> files, const std::string& dat
 }
 
 absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenDatabase(
-    const std::string& snapshot_dir, std::shared_ptr<rocksdb::Cache> block_cache) {
+    const std::string& snapshot_dir, std::shared_ptr<rocksdb::Cache> block_cache,
+    std::shared_ptr<rocksdb::Statistics> statistics) {
   const std::string path = (fs::path(snapshot_dir) / kDatabaseName).string();
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status status =
-      rocksdb::DB::OpenForReadOnly(DatabaseOptions(std::move(block_cache)), path, &db);
+  rocksdb::Options options = DatabaseOptions(std::move(block_cache));
+  options.statistics = std::move(statistics);
+  const rocksdb::Status status = rocksdb::DB::OpenForReadOnly(options, path, &db);
   std::unique_ptr<rocksdb::DB> owned(db);
   if (!status.ok()) return FromRocksDb(status, absl::StrCat("cannot open ", path));
   return owned;

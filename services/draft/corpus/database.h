@@ -4,6 +4,7 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/options.h>
+#include <rocksdb/statistics.h>
 
 #include <cstddef>
 #include <memory>
@@ -35,9 +36,10 @@ absl::Status CheckAllChecksums(const std::string& snapshot_dir, const Manifest& 
 // sort as their keys do.
 absl::Status MakeDatabase(std::vector<std::string> files, const std::string& database_dir);
 
-// Opens the database read-only, as many processes at once may.
+// Opens the database read-only, as many processes at once may. `statistics` may be null.
 absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenDatabase(
-    const std::string& snapshot_dir, std::shared_ptr<rocksdb::Cache> block_cache);
+    const std::string& snapshot_dir, std::shared_ptr<rocksdb::Cache> block_cache,
+    std::shared_ptr<rocksdb::Statistics> statistics = nullptr);
 
 }  // namespace strata::draft
 

@@ -36,6 +36,7 @@ struct SequenceUpdate {
 };
 
 enum class SequenceStatus : uint8_t { kOk = 1, kUnknown = 2, kInvalid = 3, kExhausted = 4 };
+inline constexpr int kSequenceStatuses = 5;
 
 struct SequenceAnswer {
   uint64_t sequence_id = 0;
@@ -48,6 +49,8 @@ struct SequenceAnswer {
 
 struct DrafterStats {
   uint64_t live_sequences = 0;
+  // Prompts, output and predicted text of those.
+  uint64_t live_tokens = 0;
   uint64_t model_tier_bytes = 0;
   uint64_t corpus_tokens = 0;
   std::string snapshot;
@@ -55,6 +58,10 @@ struct DrafterStats {
   // them that verification accepted.
   std::array<uint64_t, kTierKinds> judged_nodes{};
   std::array<uint64_t, kTierKinds> accepted_nodes{};
+  // By TierKind: nodes of all trees that Draft answered with.
+  std::array<uint64_t, kTierKinds> drafted_nodes{};
+  // By SequenceStatus: answers that Draft gave so far.
+  std::array<uint64_t, kSequenceStatuses> answers{};
 };
 
 // The hierarchy of tiers behind one call. Thread-safe: calls for different

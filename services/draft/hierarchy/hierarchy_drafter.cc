@@ -117,6 +117,7 @@ class HierarchyDrafter final : public Drafter {
                      SequenceAnswer& answer);
   // Drafts for all of `pending`, which are different slots, and empties it.
   void DraftPending(int64_t vocab_size, absl::Time deadline, std::vector<Pending>& pending);
+  void CountAnswers(std::span<const SequenceAnswer> answers);
   // Needs the slot's lock for `sequence`.
   TreeRequest RequestFor(const SequenceUpdate& update, const Sequence& sequence,
                          int64_t vocab_size) const;
@@ -147,6 +148,8 @@ class HierarchyDrafter final : public Drafter {
 
   std::array<std::atomic<uint64_t>, kTierKinds> judged_nodes_{};
   std::array<std::atomic<uint64_t>, kTierKinds> accepted_nodes_{};
+  std::array<std::atomic<uint64_t>, kTierKinds> drafted_nodes_{};
+  std::array<std::atomic<uint64_t>, kSequenceStatuses> answers_{};
 };
 
 absl::Status HierarchyDrafter::CheckFingerprint(const std::string& tokenizer_fingerprint) const {
@@ -234,6 +237,23 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
     }
   }
   if (!pending.empty()) DraftPending(open->vocab_size, deadline, pending);
+  CountAnswers(answers);
+}
+
+void HierarchyDrafter::CountAnswers(std::span<const SequenceAnswer> answers) {
+  // Added up first: the counters are shared by all sessions' threads.
+  std::array<uint64_t, kTierKinds> nodes{};
+  std::array<uint64_t, kSequenceStatuses> statuses{};
+  for (const SequenceAnswer& answer : answers) {
+    ++statuses[static_cast<size_t>(answer.status)];
+    for (const TierKind tier : answer.tree.tiers) ++nodes[static_cast<size_t>(tier)];
+  }
+  for (size_t i = 0; i < nodes.size(); ++i) {
+    if (nodes[i] > 0) drafted_nodes_[i].fetch_add(nodes[i], std::memory_order_relaxed);
+  }
+  for (size_t i = 0; i < statuses.size(); ++i) {
+    if (statuses[i] > 0) answers_[i].fetch_add(statuses[i], std::memory_order_relaxed);
+  }
 }
 
 std::shared_ptr<Slot> HierarchyDrafter::Apply(Session& session, const SequenceUpdate& update,
@@ -526,6 +546,7 @@ DrafterStats HierarchyDrafter::Stats() const {
   {
     absl::MutexLock lock(&live_mutex_);
     stats.live_sequences = live_sequences_;
+    stats.live_tokens = live_tokens_;
   }
   stats.model_tier_bytes = options_.model_store == nullptr ? 0 : options_.model_store->bytes();
   if (options_.corpus_info) {
@@ -536,7 +557,9 @@ DrafterStats HierarchyDrafter::Stats() const {
   for (int i = 0; i < kTierKinds; ++i) {
     stats.judged_nodes[i] = judged_nodes_[i];
     stats.accepted_nodes[i] = accepted_nodes_[i];
+    stats.drafted_nodes[i] = drafted_nodes_[i];
   }
+  for (int i = 0; i < kSequenceStatuses; ++i) stats.answers[i] = answers_[i];
   return stats;
 }
 

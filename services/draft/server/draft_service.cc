@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -93,6 +94,18 @@ DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint, 
 grpc::Status DraftService::ServeStream(
     grpc::ServerContext* context,
     grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream) {
+  counters_.streams.Add(1);
+  counters_.open_streams.Add(1);
+  const absl::Cleanup closed = [this] { counters_.open_streams.Add(-1); };
+  grpc::Status status = AnswerMessages(context, stream);
+  // What a drain ends is no fault of the verifier's.
+  if (!status.ok() && status.error_code() != grpc::UNAVAILABLE) counters_.refused_streams.Add(1);
+  return status;
+}
+
+grpc::Status DraftService::AnswerMessages(
+    grpc::ServerContext* context,
+    grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream) {
   StreamRegistry::Stream registered(&streams_, context);
   OpenSession session(drafter_);
   grpc::ByteBuffer bytes;
@@ -131,9 +144,11 @@ grpc::Status DraftService::ServeStream(
     response.Clear();
     response.set_step(request.step());
     for (const SequenceAnswer& answer : answers) ToProto(answer, *response.add_answers());
-    const int64_t elapsed = absl::ToInt64Microseconds(absl::Now() - received);
-    response.set_service_time_us(
-        static_cast<uint32_t>(std::clamp<int64_t>(elapsed, 0, UINT32_MAX)));
+    const absl::Duration elapsed = absl::Now() - received;
+    counters_.messages.Add(1);
+    counters_.service_seconds.Observe(absl::ToDoubleSeconds(elapsed));
+    response.set_service_time_us(static_cast<uint32_t>(
+        std::clamp<int64_t>(absl::ToInt64Microseconds(elapsed), 0, UINT32_MAX)));
     if (large) {
       // A message's memory is kept for the next one; a large one's would be for the stream's life.
       request = v1::DraftRequest();

@@ -8,6 +8,8 @@
 
 #include <string>
 
+#include "common/metrics/counter.h"
+#include "common/metrics/histogram.h"
 #include "services/draft/hierarchy/drafter.h"
 #include "services/draft/server/stream_registry.h"
 #include "strata/v1/draft.grpc.pb.h"
@@ -31,16 +33,34 @@ class DraftService final : public v1::DraftService::Service {
   // being answered, else with CANCELLED. Verifiers open a new one elsewhere.
   void Drain() { streams_.Drain(); }
 
+  // All streams so far.
+  struct Counters {
+    metrics::Counter streams;
+    metrics::Gauge open_streams;
+    // Of those, streams that were ended because of what came in: a tokenizer that is not the
+    // corpus's, a message that is none.
+    metrics::Counter refused_streams;
+    metrics::Counter messages;
+    // From a message's arrival until its answer is ready.
+    metrics::SecondsHistogram service_seconds;
+  };
+  const Counters& counters() const { return counters_; }
+
  private:
   // DraftStream. Takes messages as bytes: with parsed ones, Read() tells a message that cannot be
   // parsed from the end of the stream by nothing, and the call would end with OK.
   grpc::Status ServeStream(grpc::ServerContext* context,
                            grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream);
+  // ServeStream, but for counting the stream.
+  grpc::Status AnswerMessages(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream);
 
   Drafter* const drafter_;
   const std::string tokenizer_fingerprint_;
   const std::string version_;
   StreamRegistry streams_;
+  Counters counters_;
 };
 
 }  // namespace strata::draft

@@ -15,20 +15,26 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "common/metrics/exporter.h"
+#include "common/metrics/process_metrics.h"
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
 #include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/metrics/hierarchy_metrics.h"
 #include "services/draft/server/draft_service.h"
 #include "services/draft/server/flags.h"
+#include "services/draft/server/service_metrics.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/draft/tiers/periodic_saver.h"
 
 namespace strata::draft {
 namespace {
 
-absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options) {
+// `holder` stays null without a corpus.
+absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options,
+                        std::shared_ptr<const CorpusHolder>& holder) {
   options.tokenizer_fingerprint = flags.tokenizer_fingerprint;
   if (flags.corpus.empty()) {
     spdlog::warn("there is no corpus (--corpus): drafting from contexts and model output alone");
@@ -48,6 +54,7 @@ absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options) {
   };
   spdlog::info("corpus snapshot {}: {} tokens, tokenizer {}", (*corpus)->snapshot_name(),
                (*corpus)->token_count(), options.tokenizer_fingerprint);
+  holder = *corpus;
   options.corpus = *std::move(corpus);
   return absl::OkStatus();
 }
@@ -61,10 +68,15 @@ void LogFeedback(const DrafterStats& stats) {
 }
 
 absl::Status Serve(const Flags& flags) {
+  auto exporter = metrics::Exporter::Start(flags.serving.metrics);
+  if (!exporter.ok()) return exporter.status();
+  const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
+
   DrafterOptions options;
   options.policy = flags.policy;
   options.limits = flags.limits;
-  if (absl::Status status = OpenCorpus(flags, options); !status.ok()) return status;
+  std::shared_ptr<const CorpusHolder> corpus;
+  if (absl::Status status = OpenCorpus(flags, options, corpus); !status.ok()) return status;
 
   std::vector<std::string> warnings;
   auto store = ModelStore::Open(flags.model_store, &warnings);
@@ -80,6 +92,10 @@ absl::Status Serve(const Flags& flags) {
   const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s),
                             [&drafter] { (*drafter)->SaveCalibrations(); });
   DraftService service(drafter->get(), fingerprint, STRATA_VERSION);
+  const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
+    CollectService(service, STRATA_VERSION, page);
+    CollectHierarchy(**drafter, model_store.get(), corpus.get(), page);
+  });
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();

@@ -336,10 +336,16 @@ absl::Status ModelStore::Save() {
     if (status.ok()) entry->saved_version = version;
     result.Update(status);
   }
+  if (!result.ok()) save_failures_.fetch_add(1, std::memory_order_relaxed);
   return result;
 }
 
 size_t ModelStore::bytes() const { return bytes_; }
+
+size_t ModelStore::tiers() const {
+  absl::MutexLock lock(&mutex_);
+  return entries_.size();
+}
 
 std::string ModelStore::FilePath(const ModelKey& key) const {
   // Lengths first, so that no two keys give the same bytes.

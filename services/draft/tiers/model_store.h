@@ -81,6 +81,11 @@ class ModelStore {
   // Memory held by all tiers, in bytes, measured. Eviction begins at 15/16 of max_bytes, so that
   // tables can grow within it.
   size_t bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t max_bytes() const { return options_.max_bytes; }
+  // Pairs of model and tenant that something is kept for.
+  size_t tiers() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Calls of Save that ended with an error.
+  uint64_t save_failures() const { return save_failures_.load(std::memory_order_relaxed); }
 
  private:
   struct Entry {
@@ -132,6 +137,7 @@ class ModelStore {
   // Part of bytes_ that is recycled tables.
   std::atomic<size_t> recycled_bytes_ = 0;
   std::atomic<uint64_t> clock_ = 0;
+  std::atomic<uint64_t> save_failures_ = 0;
 
   // Lock order: evict_mutex_, then mutex_ or an entry's learn_mutex, never both: mutex_ is held for
   // moments only, because Find takes it.

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "common/base/draft_tree.h"
 #include "common/base/row_ranking.h"
+#include "common/metrics/histogram.h"
 #include "services/draft/hierarchy/drafter.h"
 
 namespace strata::verify {
@@ -37,9 +39,26 @@ struct DraftReply {
   bool missed = false;
 };
 
+// How a draft service that is reached over the network has served so far.
+struct RemoteDraftStats {
+  // Messages that asked for drafts, and those of them that were answered in time.
+  uint64_t messages = 0;
+  uint64_t answers = 0;
+  // Steps that waited for drafts until the deadline, in vain.
+  uint64_t deadline_misses = 0;
+  // Streams opened, and those that ended by themselves.
+  uint64_t streams = 0;
+  uint64_t streams_broken = 0;
+  // Sequences that the service had forgotten, sent once more.
+  uint64_t forgotten = 0;
+  bool breaker_open = false;
+  // Seconds from sending to the answer.
+  metrics::HistogramSnapshot round_trip;
+};
+
 // Where drafts come from. Never fails: whatever happens, a query is answered with
 // a valid tree (by ValidateDraftTree) or an empty one, soon after the deadline at
-// the latest. Called from the scheduler's thread alone, except available().
+// the latest. Called from the scheduler's thread alone, except available() and remote_stats().
 class DraftSource {
  public:
   virtual ~DraftSource() = default;
@@ -47,6 +66,8 @@ class DraftSource {
   virtual const char* mode() const = 0;
   // Whether full drafts (not the fallback's) are to be expected now. Thread-safe.
   virtual bool available() const = 0;
+  // Of a source that asks a service; nothing of others. Thread-safe.
+  virtual std::optional<RemoteDraftStats> remote_stats() const { return std::nullopt; }
   // replies[i] answers queries[i].
   virtual void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) = 0;
   // The sequence ended; `tokens` is all of it. Forgets it, teaches the model tier.

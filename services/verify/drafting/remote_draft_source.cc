@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,6 +56,19 @@ class RemoteDraftSource final : public DraftSource {
            channel_->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
   }
 
+  std::optional<RemoteDraftStats> remote_stats() const override {
+    RemoteDraftStats stats;
+    stats.messages = counters_.messages.value();
+    stats.answers = counters_.answers.value();
+    stats.deadline_misses = counters_.deadline_misses.value();
+    stats.streams = counters_.streams.value();
+    stats.streams_broken = counters_.streams_broken.value();
+    stats.forgotten = counters_.forgotten.value();
+    stats.breaker_open = counters_.breaker_open.value() != 0;
+    stats.round_trip = counters_.round_trip.Snapshot();
+    return stats;
+  }
+
   void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
     replies.assign(queries.size(), DraftReply());
     if (queries.empty()) return;
@@ -62,6 +76,7 @@ class RemoteDraftSource final : public DraftSource {
     if (!DraftRemotely(queries, start, replies)) {
       for (const DraftQuery& query : queries) sequences_[query.sequence_id].offered = false;
     }
+    counters_.breaker_open.Set(breaker_.closed() ? 0 : 1);
     FallBack(queries, replies);
   }
 
@@ -162,7 +177,9 @@ class RemoteDraftSource final : public DraftSource {
     request.set_deadline_us(
         static_cast<uint32_t>(std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
     for (const size_t i : indices) FillRequest(queries[i], request.add_sequences());
+    const absl::Time sent = absl::Now();
     if (!Send(request, deadline)) return false;
+    counters_.messages.Add(1);
     for (const size_t i : indices) {
       Known& known = sequences_[queries[i].sequence_id];
       known.stream = stream_;
@@ -171,6 +188,8 @@ class RemoteDraftSource final : public DraftSource {
     }
     v1::DraftResponse response;
     if (!call_->Await(deadline, response)) return false;
+    counters_.answers.Add(1);
+    counters_.round_trip.Observe(absl::ToDoubleSeconds(absl::Now() - sent));
     if (static_cast<size_t>(response.answers_size()) < indices.size()) {
       Complain("draft service answered {} of {} sequences", response.answers_size(),
                indices.size());
@@ -229,6 +248,7 @@ class RemoteDraftSource final : public DraftSource {
         break;
       case v1::SEQUENCE_STATUS_UNKNOWN:
         known.sent = 0;
+        counters_.forgotten.Add(1);
         return true;
       default:
         Complain("draft service refused a sequence: {}", answer.message());
@@ -279,6 +299,7 @@ class RemoteDraftSource final : public DraftSource {
     if (call_ == nullptr) {
       call_ = DraftStreamCall::Start(*stub_);
       ++stream_;
+      counters_.streams.Add(1);
       handshake_due_ = true;
       pending_closes_.Clear();
     }
@@ -305,6 +326,7 @@ class RemoteDraftSource final : public DraftSource {
   }
 
   void OnMiss(absl::Time now) {
+    counters_.deadline_misses.Add(1);
     const bool was_closed = breaker_.closed();
     if (!breaker_.OnMiss(now)) return;
     if (was_closed) {
@@ -319,6 +341,7 @@ class RemoteDraftSource final : public DraftSource {
 
   void OnStreamEnd(absl::Time now) {
     healthy_.store(false, std::memory_order_relaxed);
+    counters_.streams_broken.Add(1);
     const grpc::Status status = call_->status(now + options_.deadline);
     call_.reset();
     if (status.error_code() == grpc::FAILED_PRECONDITION) {
@@ -352,9 +375,22 @@ class RemoteDraftSource final : public DraftSource {
   const RemoteDraftOptions options_;
   const std::unique_ptr<DraftSource> fallback_;
 
-  // Read by available(); all below by the scheduler's thread alone.
+  // Read by available().
   std::atomic<bool> healthy_ = true;
+  struct Counters {
+    metrics::Counter messages;
+    metrics::Counter answers;
+    metrics::Counter deadline_misses;
+    metrics::Counter streams;
+    metrics::Counter streams_broken;
+    metrics::Counter forgotten;
+    metrics::Gauge breaker_open;
+    metrics::SecondsHistogram round_trip;
+  };
+  // Read by remote_stats().
+  Counters counters_;
 
+  // All below: the scheduler's thread alone.
   CircuitBreaker breaker_;
   std::shared_ptr<DraftStreamCall> call_;
   // Counts the streams opened.
@@ -372,6 +408,9 @@ class RemoteDraftSource final : public DraftSource {
 std::shared_ptr<grpc::Channel> NewDraftChannel(
     const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
+  // A stream each goes to the next of several addresses, so that verifiers spread over the replicas
+  // and a broken stream is opened anew at another one.
+  arguments.SetLoadBalancingPolicyName("round_robin");
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);

@@ -101,6 +101,7 @@ class EngineImpl final : public Engine {
       info.max_sequence_length = std::min(info.max_sequence_length, options.max_sequence_length);
     }
     info.dtype = options.dtype;
+    info.int8_weights = options.int8_weights;
     info.device = options.device;
     info.kv_page_tokens = kPageTokens;
     info.kv_pages_total = pages;
@@ -108,7 +109,8 @@ class EngineImpl final : public Engine {
 
     // Draft rows may sit past the longest sequence's end; the scheduler cuts them,
     // but a position must exist for each.
-    auto model = Model::Load(options.model_dir, *config, bf16, info.max_sequence_length);
+    auto model = Model::Load(options.model_dir, *config, bf16, options.int8_weights,
+                             info.max_sequence_length);
     if (!model.ok()) return model.status();
     engine->model_ = std::move(*model);
     auto cache =

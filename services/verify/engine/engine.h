@@ -21,6 +21,9 @@ struct EngineOptions {
   // A Hugging Face folder: config.json, *.safetensors.
   std::string model_dir;
   DType dtype = DType::kBf16;
+  // Linear layers in 8 bits a weight (QuantizedMatrix): faster, another model's tokens, and as
+  // exact relative to itself.
+  bool int8_weights = false;
   // Only "cpu" today.
   std::string device = "cpu";
   // Threads of one forward pass; 0 takes LibTorch's default (all cores).
@@ -38,6 +41,7 @@ struct EngineInfo {
   int64_t vocab_size = 0;
   int64_t max_sequence_length = 0;
   DType dtype = DType::kBf16;
+  bool int8_weights = false;
   std::string device;
   int kv_page_tokens = 0;
   int64_t kv_pages_total = 0;

@@ -1,6 +1,8 @@
 #include "services/verify/engine/kernels.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "services/verify/engine/parallel.h"
 
@@ -101,6 +103,73 @@ STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
   for (; i < count; ++i) to[i] = ToFloat(from[i]);
 }
 
+template <typename T>
+STRATA_INLINE void QuantizeRange(const T* x, int64_t begin, int64_t end, int64_t width,
+                                 uint8_t* out, float* scales) {
+  // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
+  constexpr float kMagic = 12582912.0f;
+  for (int64_t r = begin; r < end; ++r) {
+    const T* row = x + r * width;
+    F32x16 greatest{};
+    for (int64_t i = 0; i < width; i += 16) {
+      F32x16 v;
+      Load(row + i, v);
+      const F32x16 magnitude = v < F32x16{} ? -v : v;
+      greatest = magnitude > greatest ? magnitude : greatest;
+    }
+    float most = 0;
+    for (int lane = 0; lane < 16; ++lane) most = std::max(most, greatest[lane]);
+    scales[r] = most / 127.0f;
+    const float inverse = most > 0 ? 127.0f / most : 0.0f;
+    for (int64_t i = 0; i < width; i += 16) {
+      F32x16 v;
+      Load(row + i, v);
+      v = (v * inverse + kMagic) - kMagic;
+      const I32x16 whole = __builtin_convertvector(v, I32x16) + 128;
+      using U8x16 = uint8_t __attribute__((vector_size(16)));
+      const U8x16 bytes = __builtin_convertvector(whole, U8x16);
+      std::memcpy(out + r * width + i, &bytes, sizeof(bytes));
+    }
+  }
+}
+
+STRATA_CLONES void QuantizeF32(const float* x, int64_t begin, int64_t end, int64_t width,
+                               uint8_t* out, float* scales) {
+  QuantizeRange(x, begin, end, width, out, scales);
+}
+STRATA_CLONES void QuantizeBf16(const Bf16* x, int64_t begin, int64_t end, int64_t width,
+                                uint8_t* out, float* scales) {
+  QuantizeRange(x, begin, end, width, out, scales);
+}
+
+template <typename T>
+STRATA_INLINE void ScaleRange(const float* sums, const float* scales, const float* bias,
+                              int64_t begin, int64_t end, int64_t width, T* out) {
+  for (int64_t r = begin; r < end; ++r) {
+    const float* from = sums + r * width;
+    T* to = out + r * width;
+    const float scale = scales[r];
+    int64_t i = 0;
+    for (; i + 16 <= width; i += 16) {
+      F32x16 v, b{};
+      Load(from + i, v);
+      if (bias != nullptr) Load(bias + i, b);
+      v = v * scale + b;
+      Store(v, to + i);
+    }
+    for (; i < width; ++i) FromFloat(from[i] * scale + (bias != nullptr ? bias[i] : 0), to[i]);
+  }
+}
+
+STRATA_CLONES void ScaleF32(const float* sums, const float* scales, const float* bias,
+                            int64_t begin, int64_t end, int64_t width, float* out) {
+  ScaleRange(sums, scales, bias, begin, end, width, out);
+}
+STRATA_CLONES void ScaleBf16(const float* sums, const float* scales, const float* bias,
+                             int64_t begin, int64_t end, int64_t width, Bf16* out) {
+  ScaleRange(sums, scales, bias, begin, end, width, out);
+}
+
 }  // namespace
 
 template <typename T>
@@ -137,6 +206,33 @@ void Widen(const T* from, int64_t count, float* to) {
   }
 }
 
+template <typename T>
+void QuantizeRows(const T* x, int64_t rows, int64_t width, uint8_t* out, float* scales) {
+  ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      QuantizeF32(x, begin, end, width, out, scales);
+    } else {
+      QuantizeBf16(x, begin, end, width, out, scales);
+    }
+  });
+}
+
+template <typename T>
+void ScaleRows(const float* sums, const float* scales, const float* bias, int64_t rows,
+               int64_t width, T* out) {
+  ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      ScaleF32(sums, scales, bias, begin, end, width, out);
+    } else {
+      ScaleBf16(sums, scales, bias, begin, end, width, out);
+    }
+  });
+}
+
+template void QuantizeRows(const float*, int64_t, int64_t, uint8_t*, float*);
+template void QuantizeRows(const Bf16*, int64_t, int64_t, uint8_t*, float*);
+template void ScaleRows(const float*, const float*, const float*, int64_t, int64_t, float*);
+template void ScaleRows(const float*, const float*, const float*, int64_t, int64_t, Bf16*);
 template void AddRmsNorm(const float*, const float*, float, int64_t, int64_t, float*, float*);
 template void AddRmsNorm(const Bf16*, const float*, float, int64_t, int64_t, float*, Bf16*);
 template void SiluMultiply(const float*, int64_t, int64_t, float*);

@@ -28,6 +28,17 @@ void RotateHalves(const float* cosine, const float* sine, int64_t dim, float* x)
 template <typename T>
 void Widen(const T* from, int64_t count, float* to);
 
+// Rounds each row to whole numbers of its own scale, greatest magnitude / 127, and adds 128.
+// x, out: [rows, width]; scales: [rows].
+template <typename T>
+void QuantizeRows(const T* x, int64_t rows, int64_t width, uint8_t* out, float* scales);
+
+// out[r] = sums[r] * scales[r] + bias. sums, out: [rows, width], of any width; scales: [rows];
+// bias: [width] or null.
+template <typename T>
+void ScaleRows(const float* sums, const float* scales, const float* bias, int64_t rows,
+               int64_t width, T* out);
+
 }  // namespace strata::engine
 
 #endif  // STRATA_SERVICES_VERIFY_ENGINE_KERNELS_H_

@@ -38,15 +38,21 @@ bool SameBits(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias)
-    : in_(weight.size(1)),
-      out_(weight.size(0)),
-      type_(weight.scalar_type()),
-      packed_(Reorder(weight.contiguous())) {
-  if (bias.defined()) bias_ = bias.contiguous();
+PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type)
+    : in_(weight.size(1)), out_(weight.size(0)), type_(weight.scalar_type()) {
+  if (type == WeightType::kInt8) {
+    quantized_.emplace(weight);
+    if (bias.defined()) bias_ = bias.to(at::kFloat).contiguous();
+  } else {
+    packed_ = Reorder(weight.contiguous());
+    if (bias.defined()) bias_ = bias.contiguous();
+  }
 }
 
-at::Tensor PackedLinear::Run(const at::Tensor& x) const { return Multiply(x, packed_, bias_); }
+at::Tensor PackedLinear::Run(const at::Tensor& x) const {
+  if (!quantized_) return Multiply(x, packed_, bias_);
+  return quantized_->Multiply(x, bias_ ? bias_->data_ptr<float>() : nullptr);
+}
 
 at::Tensor PackedLinear::Forward(const at::Tensor& x) const {
   const int64_t rows = x.size(0);

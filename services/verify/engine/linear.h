@@ -6,7 +6,12 @@
 #include <cstdint>
 #include <optional>
 
+#include "services/verify/engine/quantized_matrix.h"
+
 namespace strata::engine {
+
+// How the weights of linear layers are held: in the activations' type, or in 8 bits.
+enum class WeightType { kNative, kInt8 };
 
 // y = x W^T + b with the weight packed once for oneDNN.
 //
@@ -17,7 +22,7 @@ namespace strata::engine {
 class PackedLinear {
  public:
   // weight: [out, in]; bias: [out] or undefined. Both in the activations' type.
-  PackedLinear(const at::Tensor& weight, const at::Tensor& bias);
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type);
 
   // x: [rows >= 2, in], contiguous. Returns [rows, out].
   at::Tensor Forward(const at::Tensor& x) const;
@@ -36,7 +41,10 @@ class PackedLinear {
   const int64_t in_;
   const int64_t out_;
   const at::ScalarType type_;
+  // One of the two.
   at::Tensor packed_;
+  std::optional<QuantizedMatrix> quantized_;
+  // fp32 beside quantized_, else of type_.
   std::optional<at::Tensor> bias_;
   bool pairs_ = false;
 };

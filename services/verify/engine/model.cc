@@ -75,8 +75,8 @@ T* Data(const at::Tensor& tensor) {
 template <typename T>
 class DecoderModel final : public Model {
  public:
-  DecoderModel(ModelConfig config, int64_t max_positions)
-      : config_(std::move(config)), max_positions_(max_positions) {}
+  DecoderModel(ModelConfig config, WeightType weight_type, int64_t max_positions)
+      : config_(std::move(config)), weight_type_(weight_type), max_positions_(max_positions) {}
 
   Status Load(const std::string& model_dir) {
     auto checkpoint = Checkpoint::Open(model_dir);
@@ -96,9 +96,10 @@ class DecoderModel final : public Model {
     embedding_ = weights.Get("model.embed_tokens.weight", {config_.vocab_size, hidden});
     final_norm_ = weights.Get("model.norm.weight", {hidden}, at::kFloat);
     if (config_.tie_word_embeddings) {
-      head_.emplace(embedding_, at::Tensor());
+      head_.emplace(embedding_, at::Tensor(), weight_type_);
     } else {
-      head_.emplace(weights.Get("lm_head.weight", {config_.vocab_size, hidden}), at::Tensor());
+      head_.emplace(weights.Get("lm_head.weight", {config_.vocab_size, hidden}), at::Tensor(),
+                    weight_type_);
     }
     layers_.resize(config_.layers);
     for (int64_t i = 0; i < config_.layers; ++i) {
@@ -118,15 +119,17 @@ class DecoderModel final : public Model {
                    weights.Get(name + "self_attn.v_proj.weight", {kv_width, hidden})}),
           joined_bias({bias("self_attn.q_proj", q_width, config_.qkv_bias),
                        bias("self_attn.k_proj", kv_width, config_.qkv_bias),
-                       bias("self_attn.v_proj", kv_width, config_.qkv_bias)}));
+                       bias("self_attn.v_proj", kv_width, config_.qkv_bias)}),
+          weight_type_);
       layer.output.emplace(weights.Get(name + "self_attn.o_proj.weight", {hidden, q_width}),
-                           bias("self_attn.o_proj", hidden, config_.output_bias));
+                           bias("self_attn.o_proj", hidden, config_.output_bias), weight_type_);
       layer.gate_up.emplace(at::cat({weights.Get(name + "mlp.gate_proj.weight", {inner, hidden}),
                                      weights.Get(name + "mlp.up_proj.weight", {inner, hidden})}),
                             joined_bias({bias("mlp.gate_proj", inner, config_.mlp_bias),
-                                         bias("mlp.up_proj", inner, config_.mlp_bias)}));
+                                         bias("mlp.up_proj", inner, config_.mlp_bias)}),
+                            weight_type_);
       layer.down.emplace(weights.Get(name + "mlp.down_proj.weight", {hidden, inner}),
-                         bias("mlp.down_proj", hidden, config_.mlp_bias));
+                         bias("mlp.down_proj", hidden, config_.mlp_bias), weight_type_);
       if (!weights.status().ok()) return weights.status();
     }
     if (!weights.status().ok()) return weights.status();
@@ -309,6 +312,7 @@ class DecoderModel final : public Model {
   }
 
   const ModelConfig config_;
+  const WeightType weight_type_;
   const int64_t max_positions_;
   at::Tensor embedding_;   // T [vocab, hidden]
   at::Tensor final_norm_;  // fp32 [hidden]
@@ -320,8 +324,8 @@ class DecoderModel final : public Model {
 
 template <typename T>
 Result<std::unique_ptr<Model>> LoadAs(const std::string& model_dir, const ModelConfig& config,
-                                      int64_t max_positions) {
-  auto model = std::make_unique<DecoderModel<T>>(config, max_positions);
+                                      WeightType weight_type, int64_t max_positions) {
+  auto model = std::make_unique<DecoderModel<T>>(config, weight_type, max_positions);
   if (Status status = model->Load(model_dir); !status.ok()) return status;
   return std::unique_ptr<Model>(std::move(model));
 }
@@ -329,9 +333,10 @@ Result<std::unique_ptr<Model>> LoadAs(const std::string& model_dir, const ModelC
 }  // namespace
 
 Result<std::unique_ptr<Model>> Model::Load(const std::string& model_dir, const ModelConfig& config,
-                                           bool bf16, int64_t max_positions) {
-  return bf16 ? LoadAs<Bf16>(model_dir, config, max_positions)
-              : LoadAs<float>(model_dir, config, max_positions);
+                                           bool bf16, bool int8_weights, int64_t max_positions) {
+  const WeightType weights = int8_weights ? WeightType::kInt8 : WeightType::kNative;
+  return bf16 ? LoadAs<Bf16>(model_dir, config, weights, max_positions)
+              : LoadAs<float>(model_dir, config, weights, max_positions);
 }
 
 }  // namespace strata::engine

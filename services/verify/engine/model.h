@@ -28,7 +28,7 @@ class Model {
  public:
   static Result<std::unique_ptr<Model>> Load(const std::string& model_dir,
                                              const ModelConfig& config, bool bf16,
-                                             int64_t max_positions);
+                                             bool int8_weights, int64_t max_positions);
   virtual ~Model() = default;
 
   // Computes all rows, storing keys and values, and writes the logits of the rows in

@@ -14,9 +14,9 @@ constexpr double kPriorAccepted = 4;
 // Of what was learned, after a step: a memory of some thousand steps.
 constexpr double kKept = 0.9995;
 
-double HighOf(int bin) { return std::exp2(-(AcceptanceCurve::kBins - 1 - bin) / kBinsPerHalving); }
-
 }  // namespace
+
+double AcceptanceCurve::HighOf(int bin) { return std::exp2(-(kBins - 1 - bin) / kBinsPerHalving); }
 
 int AcceptanceCurve::BinOf(double claimed) {
   if (!(claimed > 0)) return 0;

@@ -31,6 +31,9 @@ class AcceptanceCurve {
   };
   // The curve, for logs and metrics.
   std::array<Bin, kBins> bins() const;
+  // The bin of a claim, and the greatest claim in a bin. Constant.
+  static int BinOf(double claimed);
+  static double HighOf(int bin);
 
  private:
   struct Counts {
@@ -38,7 +41,6 @@ class AcceptanceCurve {
     double claimed = 0;
     double accepted = 0;
   };
-  static int BinOf(double claimed);
 
   std::array<Counts, kBins> counts_{};
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -131,6 +132,11 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
   return absl::OkStatus();
 }
 
+size_t Scheduler::queue_length() const {
+  absl::MutexLock lock(&mutex_);
+  return waiting_.size();
+}
+
 void Scheduler::StopAdmission() {
   absl::MutexLock lock(&mutex_);
   admitting_ = false;
@@ -225,6 +231,7 @@ bool Scheduler::Admit() {
       if (!HasRoomFor(request.tenant, request.prompt)) break;
       next = waiting_.Pop(counts);
     }
+    counters_.queue_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - next.arrival));
     ++counts[next.request.tenant];
     auto kv = prefix_cache_.NewSequence(next.request.tenant, next.request.prompt);
     active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
@@ -271,12 +278,21 @@ void Scheduler::DropCancelled() {
 }
 
 void Scheduler::Step() {
+  const absl::Time start = absl::Now();
+  counters_.steps.Add(1);
   FollowPrompts();
   Draft();
   MakeRoom();
   std::vector<engine::SequenceInput> inputs;
   std::vector<LiveSequence*> batch = PlanBatch(inputs);
+  CountSequences();
   ForwardAndVerify(std::move(batch), std::move(inputs));
+  counters_.step_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
+}
+
+void Scheduler::CountSequences() {
+  counters_.active.Set(static_cast<int64_t>(active_.size()));
+  counters_.preempted.Set(static_cast<int64_t>(preempted_.size()));
 }
 
 int64_t Scheduler::MaxStepNodes() const {
@@ -325,10 +341,14 @@ void Scheduler::Draft() {
     replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
   }
   draft_wait_ = absl::Now() - start;
+  counters_.draft_wait_seconds.Observe(absl::ToDoubleSeconds(draft_wait_));
   for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
     GenerationStats& stats = asked[i]->stats();
     stats.draft_time += draft_wait_;
-    if (replies[i].missed) ++stats.draft_misses;
+    if (replies[i].missed) {
+      ++stats.draft_misses;
+      counters_.draft_misses.Add(1);
+    }
     if (absl::Status status = ValidateDraftTree(replies[i].tree, engine_.info().vocab_size,
                                                 static_cast<int>(queries[i].node_budget));
         !status.ok()) {
@@ -401,7 +421,7 @@ void Scheduler::MakeRoom() {
     std::unique_ptr<LiveSequence> sequence = std::move(*youngest);
     active_.erase(youngest);
     sequence->Preempt(engine_.NewSequence());
-    preemptions_.fetch_add(1, std::memory_order_relaxed);
+    counters_.preemptions.Add(1);
     // Younger than all that stayed, older than all that went before it.
     preempted_.insert(preempted_.begin(), std::move(sequence));
     prefix_cache_.Evict(MissingPages());
@@ -439,6 +459,7 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
     return;
   }
+  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
   int64_t step_rows = 0;
   int64_t pairs = 0;
   bool prefilling = false;
@@ -447,6 +468,7 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     step_rows += rows;
     pairs += rows * batch[i]->kv().length();
     prefilling |= batch[i]->prefilling();
+    (batch[i]->prefilling() ? counters_.prompt_rows : counters_.decode_rows).Add(rows);
   }
   std::vector<std::pair<uint64_t, absl::Status>> ended;
   int64_t row = 0;
@@ -462,7 +484,11 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     absl::Duration& time =
         sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;
     const bool prompt = sequence.prefilling();
+    const GenerationStats& stats = sequence.stats();
+    const uint32_t steps_before = stats.steps;
+    const uint32_t tokens_before = stats.output_tokens;
     const absl::Status status = sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
+    CountVerified(sequence, stats.steps - steps_before, stats.output_tokens - tokens_before);
     // At once, for those that come while it goes on.
     if (prompt && status.ok()) Remember(sequence);
     time += absl::Now() - start;
@@ -475,6 +501,18 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     LearnStep(batch, step_rows, pairs, absl::Now() - start);
   }
   for (const auto& [id, status] : ended) End(id, status);
+}
+
+void Scheduler::CountVerified(const LiveSequence& sequence, uint32_t steps, uint32_t tokens) {
+  counters_.request_steps.Add(steps);
+  counters_.output_tokens.Add(tokens);
+  // Without a token nothing was verified, and the tree is that of an earlier step.
+  if (tokens == 0) return;
+  try {
+    counters_.CountTree(sequence.verified_tree(), sequence.verified_nodes(), tokens);
+  } catch (const std::bad_alloc&) {
+    // No count is worth a request.
+  }
 }
 
 void Scheduler::LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows, int64_t pairs,
@@ -507,6 +545,8 @@ void Scheduler::End(uint64_t id, const absl::Status& status) {
     spdlog::error("closing a sequence of the draft source failed: {}", error.what());
   }
   sequence->ReleaseCache();
+  counters_.CountEnd(sequence->stats());
+  CountSequences();
   sequence->Finish(status);
   absl::MutexLock lock(&mutex_);
   --unfinished_;

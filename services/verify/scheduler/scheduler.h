@@ -1,7 +1,7 @@
 #ifndef STRATA_SERVICES_VERIFY_SCHEDULER_SCHEDULER_H_
 #define STRATA_SERVICES_VERIFY_SCHEDULER_SCHEDULER_H_
 
-#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -22,6 +22,7 @@
 #include "services/verify/scheduler/live_sequence.h"
 #include "services/verify/scheduler/node_budget.h"
 #include "services/verify/scheduler/prefix_cache.h"
+#include "services/verify/scheduler/scheduler_counters.h"
 #include "services/verify/scheduler/step_cost.h"
 #include "services/verify/scheduler/waiting_queue.h"
 
@@ -85,7 +86,10 @@ class Scheduler {
 
   const DraftSource& draft_source() const { return *draft_source_; }
   // How often a request had to give its KV pages to an older one so far.
-  uint64_t preemptions() const { return preemptions_.load(std::memory_order_relaxed); }
+  uint64_t preemptions() const { return counters_.preemptions.value(); }
+  const SchedulerCounters& counters() const { return counters_; }
+  // Requests that wait for room for the first time.
+  size_t queue_length() const ABSL_LOCKS_EXCLUDED(mutex_);
   const SchedulerOptions& options() const { return options_; }
 
  private:
@@ -113,6 +117,9 @@ class Scheduler {
   void Draft();
   // Leaves of the trees just set what is worth its rows.
   void SpendBudget();
+  // What TakeLogits added to the request's own figures goes to the counters.
+  void CountVerified(const LiveSequence& sequence, uint32_t steps, uint32_t tokens);
+  void CountSequences();
   // Teaches the budget how long the pass over `batch` took, and what became of its trees.
   void LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows, int64_t pairs,
                  absl::Duration taken);
@@ -139,7 +146,7 @@ class Scheduler {
   engine::Engine& engine_;
   const Tokenizer& tokenizer_;
   const std::unique_ptr<DraftSource> draft_source_;
-  std::atomic<uint64_t> preemptions_ = 0;
+  SchedulerCounters counters_;
 
   // The worker's alone.
   Sequences active_;

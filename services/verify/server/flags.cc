@@ -26,6 +26,13 @@ void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
   app.add_option("--dtype", dtype, "Type of weights, activations and KV cache")
       ->check(CLI::IsMember({"bf16", "fp32"}))
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--weights",
+         [&flags](const std::string& weights) { flags.engine.int8_weights = weights == "int8"; },
+         "How linear layers hold their weights: native (as --dtype says) or int8, which is faster "
+         "and gives other tokens, the same with and without drafts")
+      ->check(CLI::IsMember({"native", "int8"}))
+      ->default_str("native");
   app.add_option("--device", flags.engine.device, "Where the model runs")->capture_default_str();
   app.add_option("--threads", flags.engine.threads, "Threads of a forward pass; 0 is one a core")
       ->check(CLI::Range(0, 1024))
@@ -69,7 +76,9 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "Where drafts come from: embedded (a hierarchy in this process), remote or off "
                  "(default: remote if --draft-address is given, else embedded)")
       ->check(CLI::IsMember({"embedded", "remote", "off"}));
-  app.add_option("--draft-address", flags.draft_address, "Draft service, HOST:PORT or unix:PATH");
+  app.add_option("--draft-address", flags.draft_address,
+                 "Draft service: HOST:PORT or unix:PATH; several replicas: dns:///NAME:PORT or "
+                 "ipv4:HOST:PORT,HOST:PORT");
   app.add_option("--draft-deadline-ms", flags.draft_deadline_ms,
                  "Longest wait for the drafts of a step")
       ->check(CLI::Range(0.1, 10000.0))

@@ -1,7 +1,6 @@
 #include "services/verify/server/generate_service.h"
 
 #include <grpcpp/server_context.h>
-#include <spdlog/spdlog.h>
 
 #include <exception>
 #include <memory>
@@ -10,7 +9,10 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/rpc/request_id.h"
 #include "common/rpc/status.h"
+#include "common/rpc/trace_context.h"
 #include "services/verify/server/stream_sink.h"
 
 namespace strata::verify {
@@ -80,39 +82,53 @@ v1::FinishReason ToProto(FinishReason reason) {
 grpc::Status GenerateService::Generate(grpc::ServerContext* context,
                                        const v1::GenerateRequest* request,
                                        grpc::ServerWriter<v1::GenerateResponse>* writer) {
+  RequestRecord record(counters_, absl::Now());
+  grpc::Status status;
   try {
-    auto read = reader_.Read(*request);
-    if (!read.ok()) return rpc::ToGrpcStatus(read.status());
-    const uint64_t seed = read->sampling.seed;
-    auto sink = std::make_shared<StreamSink>();
-    if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
-      return rpc::ToGrpcStatus(status);
+    record.set_id(rpc::TakeRequestId(*context, request->request_id()));
+    if (auto trace = rpc::ClientTrace(*context)) record.set_trace(*std::move(trace));
+    status = Serve(*context, *request, *writer, record);
+  } catch (const std::exception& error) {
+    // Out of memory and the like must not take the service down.
+    status = rpc::ToGrpcStatus(absl::InternalError(error.what()));
+  }
+  record.End(status);
+  return status;
+}
+
+grpc::Status GenerateService::Serve(grpc::ServerContext& context,
+                                    const v1::GenerateRequest& request,
+                                    grpc::ServerWriter<v1::GenerateResponse>& writer,
+                                    RequestRecord& record) {
+  auto read = reader_.Read(request);
+  if (!read.ok()) return rpc::ToGrpcStatus(read.status());
+  const uint64_t seed = read->sampling.seed;
+  auto sink = std::make_shared<StreamSink>();
+  if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
+    return rpc::ToGrpcStatus(status);
+  }
+  // However this call ends, nobody generates for it afterwards.
+  const absl::Cleanup cancel = [&sink] { sink->Cancel(); };
+  std::optional<StreamSink::End> end;
+  while (!end) {
+    std::deque<GenerationChunk> chunks = sink->Take(kCancelPoll, &end);
+    if (context.IsCancelled()) sink->Cancel();
+    if (!chunks.empty()) record.OnTokens();
+    v1::GenerateResponse response;
+    for (const GenerationChunk& chunk : chunks) {
+      response.Clear();
+      FillChunk(chunk, response);
+      if (!sink->cancelled() && !writer.Write(response)) sink->Cancel();
     }
-    // However this call ends, nobody generates for it afterwards.
-    const absl::Cleanup cancel = [&sink] { sink->Cancel(); };
-    std::optional<StreamSink::End> end;
-    while (!end) {
-      std::deque<GenerationChunk> chunks = sink->Take(kCancelPoll, &end);
-      if (context->IsCancelled()) sink->Cancel();
-      v1::GenerateResponse response;
-      for (const GenerationChunk& chunk : chunks) {
-        response.Clear();
-        FillChunk(chunk, response);
-        if (!sink->cancelled() && !writer->Write(response)) sink->Cancel();
-      }
-    }
-    if (!end->status.ok()) return rpc::ToGrpcStatus(end->status);
+  }
+  if (end->status.ok()) {
     v1::GenerateResponse last;
     last.set_finish_reason(ToProto(end->reason));
     FillStatistics(end->stats, seed, *last.mutable_statistics());
-    writer->Write(last);
-    spdlog::debug("request {}: {} tokens in {} steps", request->request_id(),
-                  end->stats.output_tokens, end->stats.steps);
-    return grpc::Status::OK;
-  } catch (const std::exception& error) {
-    // Out of memory and the like must not take the service down.
-    return rpc::ToGrpcStatus(absl::InternalError(error.what()));
+    writer.Write(last);
   }
+  record.set_stats(std::move(end->stats), end->reason);
+  return rpc::ToGrpcStatus(end->status);
 }
 
 grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetModelInfoRequest*,
@@ -123,6 +139,7 @@ grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetMo
   response->set_vocab_size(static_cast<uint32_t>(info.vocab_size));
   response->set_max_sequence_length(static_cast<uint32_t>(info.max_sequence_length));
   response->set_dtype(engine::DTypeName(info.dtype));
+  response->set_weights(info.int8_weights ? "int8" : "native");
   response->set_device(info.device);
   response->set_tokenizer_fingerprint(identity_.tokenizer_fingerprint);
   response->set_exact(info.exact);

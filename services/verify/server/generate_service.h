@@ -6,6 +6,7 @@
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/scheduler.h"
 #include "services/verify/server/request_reader.h"
+#include "services/verify/server/request_record.h"
 #include "strata/v1/generate.grpc.pb.h"
 
 namespace strata::verify {
@@ -32,11 +33,19 @@ class GenerateService final : public v1::GenerateService::Service {
   grpc::Status Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
                         v1::TokenizeResponse* response) override;
 
+  const RequestCounters& counters() const { return counters_; }
+  const ServiceIdentity& identity() const { return identity_; }
+
  private:
+  // Generate, but for what is told of it.
+  grpc::Status Serve(grpc::ServerContext& context, const v1::GenerateRequest& request,
+                     grpc::ServerWriter<v1::GenerateResponse>& writer, RequestRecord& record);
+
   Scheduler& scheduler_;
   const engine::Engine& engine_;
   const RequestReader& reader_;
   const ServiceIdentity identity_;
+  RequestCounters counters_;
 };
 
 }  // namespace strata::verify

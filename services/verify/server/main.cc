@@ -21,6 +21,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/metrics/exporter.h"
+#include "common/metrics/process_metrics.h"
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
@@ -28,6 +30,7 @@
 #include "common/tokenizer/tokenizer.h"
 #include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/metrics/hierarchy_metrics.h"
 #include "services/draft/tiers/model_store.h"
 #include "services/draft/tiers/periodic_saver.h"
 #include "services/verify/drafting/embedded_draft_source.h"
@@ -39,6 +42,7 @@
 #include "services/verify/server/flags.h"
 #include "services/verify/server/generate_service.h"
 #include "services/verify/server/request_reader.h"
+#include "services/verify/server/verify_metrics.h"
 
 namespace strata::verify {
 namespace {
@@ -65,10 +69,13 @@ std::string ModelId(const Flags& flags) {
 struct EmbeddedHierarchy {
   std::shared_ptr<draft::ModelStore> store;
   std::shared_ptr<draft::Drafter> drafter;
+  // Null without one.
+  std::shared_ptr<const draft::CorpusHolder> corpus;
 };
 
 absl::StatusOr<EmbeddedHierarchy> MakeHierarchy(const Flags& flags) {
   draft::DrafterOptions options;
+  EmbeddedHierarchy hierarchy;
   options.policy = flags.policy;
   if (!flags.corpus.empty()) {
     draft::CorpusHolderOptions corpus_options;
@@ -82,13 +89,13 @@ absl::StatusOr<EmbeddedHierarchy> MakeHierarchy(const Flags& flags) {
       const auto tier = holder->tier();
       return draft::CorpusInfo{tier->snapshot_name(), tier->token_count()};
     };
+    hierarchy.corpus = *corpus;
     options.corpus = *std::move(corpus);
   }
   std::vector<std::string> warnings;
   auto store = draft::ModelStore::Open(flags.model_store, &warnings);
   for (const std::string& warning : warnings) spdlog::warn("{}", warning);
   if (!store.ok()) return store.status();
-  EmbeddedHierarchy hierarchy;
   hierarchy.store = *std::move(store);
   options.model_store = hierarchy.store;
   auto drafter = draft::NewDrafter(std::move(options));
@@ -121,6 +128,9 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags
 
 absl::Status Serve(const Flags& flags) {
   if (absl::Status status = ValidateSchedulerOptions(flags.scheduler); !status.ok()) return status;
+  auto exporter = metrics::Exporter::Start(flags.serving.metrics);
+  if (!exporter.ok()) return exporter.status();
+  const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
 
   // Cheap checks first: loading a model takes seconds.
   auto tokenizer = Tokenizer::Load(flags.engine.model_dir);
@@ -188,6 +198,11 @@ absl::Status Serve(const Flags& flags) {
                              info.vocab_size, info.eos_token_ids, limits);
   GenerateService service(scheduler, **engine, reader,
                           {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION});
+  const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
+    CollectVerify(scheduler, **engine, service.counters(), service.identity(), page);
+    if (!hierarchy) return;
+    CollectHierarchy(*hierarchy->drafter, hierarchy->store.get(), hierarchy->corpus.get(), page);
+  });
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();

@@ -1,6 +1,6 @@
 // Times plain decoding and draft-tree steps of a model. One JSON object on stdout.
 //
-//   engine_bench MODEL_DIR [bf16|fp32] [THREADS] [CONTEXT]
+//   engine_bench MODEL_DIR [bf16|fp32|int8] [THREADS] [CONTEXT]
 //
 // Run it with nothing else on the machine; compare ratios within one run.
 #include <algorithm>
@@ -58,12 +58,13 @@ double TreeStep(Engine& engine, KvSequence& sequence, int rows) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: engine_bench MODEL_DIR [bf16|fp32] [THREADS] [CONTEXT]\n");
+    std::fprintf(stderr, "usage: engine_bench MODEL_DIR [bf16|fp32|int8] [THREADS] [CONTEXT]\n");
     return 2;
   }
   EngineOptions options;
   options.model_dir = argv[1];
   if (argc > 2) options.dtype = std::strcmp(argv[2], "fp32") == 0 ? DType::kFp32 : DType::kBf16;
+  options.int8_weights = argc > 2 && std::strcmp(argv[2], "int8") == 0;
   if (argc > 3) options.threads = std::atoi(argv[3]);
   const int context = argc > 4 ? std::atoi(argv[4]) : 128;
   options.kv_tokens = context + 1024;

@@ -54,8 +54,13 @@ int main(int argc, char** argv) {
     }
   }
   plain.push_back(at::randn({vocab, hidden}, options));
-  std::vector<strata::engine::PackedLinear> packed;
-  for (const at::Tensor& weight : plain) packed.emplace_back(weight, at::Tensor());
+  using strata::engine::PackedLinear;
+  using strata::engine::WeightType;
+  std::vector<PackedLinear> packed, int8;
+  for (const at::Tensor& weight : plain) {
+    packed.emplace_back(weight, at::Tensor(), WeightType::kNative);
+    int8.emplace_back(weight, at::Tensor(), WeightType::kInt8);
+  }
   for (int64_t rows : {1, 2, 8, 16, 32}) {
     auto input = [&](const at::Tensor& weight, int64_t count) {
       return at::ones({count, weight.size(1)}, options);
@@ -64,13 +69,17 @@ int main(int argc, char** argv) {
       for (const at::Tensor& weight : plain) at::linear(input(weight, rows), weight);
     });
     // PackedLinear takes two rows or more: one row costs what two cost.
-    const double with_packing = MedianMs([&] {
-      for (size_t i = 0; i < packed.size(); ++i) {
-        packed[i].Forward(input(plain[i], std::max<int64_t>(rows, 2)));
-      }
-    });
-    std::printf("{\"rows\": %ld, \"at_linear_ms\": %.2f, \"packed_ms\": %.2f}\n",
-                static_cast<long>(rows), as_is, with_packing);
+    const auto run = [&](const std::vector<PackedLinear>& layers) {
+      return MedianMs([&] {
+        for (size_t i = 0; i < layers.size(); ++i) {
+          layers[i].Forward(input(plain[i], std::max<int64_t>(rows, 2)));
+        }
+      });
+    };
+    const double with_packing = run(packed);
+    const double in_int8 = run(int8);
+    std::printf("{\"rows\": %ld, \"at_linear_ms\": %.2f, \"packed_ms\": %.2f, \"int8_ms\": %.2f}\n",
+                static_cast<long>(rows), as_is, with_packing, in_int8);
   }
   return 0;
 }

@@ -1,0 +1,125 @@
+#include "services/verify/server/request_record.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstdint>
+#include <exception>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "common/log/log.h"
+
+namespace strata::verify {
+namespace {
+
+constexpr std::array<const char*, kStatusCodes> kStatusNames = {
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
+
+const char* ReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEos:
+      return "eos";
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kNone:
+      break;
+  }
+  return "none";
+}
+
+size_t CodeOf(const grpc::Status& status) {
+  const auto code = static_cast<size_t>(status.error_code());
+  return code < kStatusCodes ? code : static_cast<size_t>(grpc::UNKNOWN);
+}
+
+}  // namespace
+
+const char* StatusName(size_t code) {
+  return kStatusNames[code < kStatusCodes ? code : static_cast<size_t>(grpc::UNKNOWN)];
+}
+
+RequestRecord::RequestRecord(RequestCounters& counters, absl::Time start)
+    : counters_(counters), start_(start) {
+  counters_.in_flight.Add(1);
+}
+
+RequestRecord::~RequestRecord() {
+  if (!ended_) End(grpc::Status(grpc::UNKNOWN, ""));
+}
+
+void RequestRecord::OnTokens() {
+  if (first_token_seconds_.has_value()) return;
+  first_token_seconds_ = absl::ToDoubleSeconds(absl::Now() - start_);
+  counters_.first_token_seconds.Observe(*first_token_seconds_);
+}
+
+void RequestRecord::set_stats(GenerationStats stats, FinishReason reason) {
+  stats_ = std::move(stats);
+  reason_ = reason;
+}
+
+void RequestRecord::End(const grpc::Status& status) noexcept {
+  if (std::exchange(ended_, true)) return;
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start_);
+  counters_.in_flight.Add(-1);
+  counters_.by_status[CodeOf(status)].Add(1);
+  counters_.seconds.Observe(seconds);
+  try {
+    Log(status, seconds);
+  } catch (const std::exception&) {
+    // Out of memory: the call is over all the same.
+  }
+}
+
+void RequestRecord::Log(const grpc::Status& status, double seconds) const {
+  if (!spdlog::should_log(spdlog::level::info)) return;
+  std::vector<log::Field> fields;
+  const auto text = [&](const char* key, std::string_view value) {
+    fields.push_back({key, value});
+  };
+  const auto count = [&](const char* key, uint64_t value) {
+    fields.push_back({key, static_cast<int64_t>(value)});
+  };
+  const auto number = [&](const char* key, double value) { fields.push_back({key, value}); };
+  const auto duration = [&](const char* key, absl::Duration value) {
+    number(key, absl::ToDoubleSeconds(value));
+  };
+  text("request_id", id_);
+  if (trace_.has_value()) {
+    text("trace_id", trace_->trace_id);
+    text("parent_span_id", trace_->parent_id);
+  }
+  text("outcome", StatusName(CodeOf(status)));
+  number("seconds", seconds);
+  // What is wrong with a request may quote it; what else goes wrong does not.
+  const std::string message = status.error_message();
+  if (!status.ok() && status.error_code() != grpc::INVALID_ARGUMENT) text("detail", message);
+  if (stats_.prompt_tokens > 0) {
+    text("finish", ReasonName(reason_));
+    count("prompt_tokens", stats_.prompt_tokens);
+    count("cached_prompt_tokens", stats_.cached_prompt_tokens);
+    count("output_tokens", stats_.output_tokens);
+    count("steps", stats_.steps);
+    number("tokens_per_step",
+           stats_.steps > 0 ? static_cast<double>(stats_.output_tokens) / stats_.steps : 0);
+    count("drafted", stats_.drafted);
+    count("accepted", stats_.accepted);
+    count("draft_misses", stats_.draft_misses);
+    count("preemptions", stats_.preemptions);
+    number("first_token_seconds", first_token_seconds_.value_or(0));
+    duration("prefill_seconds", stats_.prefill_time);
+    duration("draft_seconds", stats_.draft_time);
+    duration("verify_seconds", stats_.verify_time);
+  }
+  log::Event(spdlog::level::info, "request finished", fields);
+}
+
+}  // namespace strata::verify

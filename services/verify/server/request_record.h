@@ -1,0 +1,70 @@
+#ifndef STRATA_SERVICES_VERIFY_SERVER_REQUEST_RECORD_H_
+#define STRATA_SERVICES_VERIFY_SERVER_REQUEST_RECORD_H_
+
+#include <grpcpp/support/status.h>
+
+#include <array>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "common/metrics/counter.h"
+#include "common/metrics/histogram.h"
+#include "common/rpc/trace_context.h"
+#include "services/verify/scheduler/generation.h"
+
+namespace strata::verify {
+
+// The status codes of gRPC, from 0 on.
+inline constexpr size_t kStatusCodes = static_cast<size_t>(grpc::UNAUTHENTICATED) + 1;
+// "OK", "CANCELLED", …; "UNKNOWN" for what is none.
+const char* StatusName(size_t code);
+
+// All calls of Generate so far. Thread-safe.
+struct RequestCounters {
+  std::array<metrics::Counter, kStatusCodes> by_status;
+  metrics::Gauge in_flight;
+  // Of calls that ended, whatever their status.
+  metrics::SecondsHistogram seconds;
+  // From a call's arrival to its first tokens.
+  metrics::SecondsHistogram first_token_seconds;
+};
+
+// One call of Generate: counts it and logs a line about it when it ends, of figures alone, never of
+// what prompt or answer say. Thread-compatible.
+class RequestRecord {
+ public:
+  // `counters` is borrowed.
+  RequestRecord(RequestCounters& counters, absl::Time start);
+  // A call that did not get to End() ended with UNKNOWN.
+  ~RequestRecord();
+  RequestRecord(const RequestRecord&) = delete;
+  RequestRecord& operator=(const RequestRecord&) = delete;
+
+  void set_id(std::string id) { id_ = std::move(id); }
+  // The trace that the client's span belongs to.
+  void set_trace(rpc::TraceContext trace) { trace_ = std::move(trace); }
+  // The first tokens are about to be sent. Later calls do nothing.
+  void OnTokens();
+  void set_stats(GenerationStats stats, FinishReason reason);
+  // Never throws.
+  void End(const grpc::Status& status) noexcept;
+
+ private:
+  void Log(const grpc::Status& status, double seconds) const;
+
+  RequestCounters& counters_;
+  const absl::Time start_;
+  std::string id_;
+  std::optional<rpc::TraceContext> trace_;
+  std::optional<double> first_token_seconds_;
+  GenerationStats stats_;
+  FinishReason reason_ = FinishReason::kNone;
+  bool ended_ = false;
+};
+
+}  // namespace strata::verify
+
+#endif  // STRATA_SERVICES_VERIFY_SERVER_REQUEST_RECORD_H_

@@ -1,0 +1,207 @@
+// The endpoint over real connections, and what a page makes of numbers.
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cmath>
+#include <ctime>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "common/metrics/exporter.h"
+#include "common/metrics/histogram.h"
+#include "common/metrics/page.h"
+#include "common/metrics/process_metrics.h"
+
+namespace strata::metrics {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// The whole answer to a GET, headers and body; empty if there is none.
+std::string Get(const std::string& address, const std::string& path) {
+  int port = 0;
+  EXPECT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port)) << address;
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  std::string answer;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0) {
+    const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+    EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+    char buffer[4096];
+    for (ssize_t n = 0; (n = read(fd, buffer, sizeof(buffer))) > 0;) answer.append(buffer, n);
+  }
+  close(fd);
+  return answer;
+}
+
+std::unique_ptr<Exporter> StartExporter(const std::string& port_file = "") {
+  auto exporter = Exporter::Start({"127.0.0.1:0", port_file});
+  EXPECT_TRUE(exporter.ok()) << exporter.status();
+  return *std::move(exporter);
+}
+
+TEST(Exporter, ServesWhatIsRegisteredAndNothingElse) {
+  const auto exporter = StartExporter();
+  int asked = 0;
+  {
+    const auto first = exporter->Add([&](Page& page) {
+      ++asked;
+      page.AddCounter("apples_total", "Apples.", 3, {{"kind", "red \"1\"\n"}});
+      page.AddCounter("apples_total", "Apples.", 4, {{"kind", "green"}});
+    });
+    const auto second = exporter->Add([](Page& page) { page.AddGauge("pears", "Pears.", 2.5); });
+    const std::string answer = Get(exporter->address(), "/metrics");
+    EXPECT_THAT(answer, HasSubstr("200 OK"));
+    EXPECT_THAT(answer, HasSubstr("# TYPE apples_total counter\n"
+                                  "apples_total{kind=\"red \\\"1\\\"\\n\"} 3\n"
+                                  "apples_total{kind=\"green\"} 4\n"));
+    EXPECT_THAT(answer, HasSubstr("pears 2.5\n"));
+    EXPECT_EQ(asked, 1);
+    EXPECT_THAT(Get(exporter->address(), "/"), HasSubstr("404"));
+    EXPECT_EQ(asked, 1);
+  }
+  const std::string answer = Get(exporter->address(), "/metrics");
+  EXPECT_THAT(answer, HasSubstr("200 OK"));
+  EXPECT_THAT(answer, Not(HasSubstr("apples")));
+  EXPECT_EQ(asked, 1);
+}
+
+TEST(Exporter, ASourceThatThrowsHidesNoOther) {
+  const auto exporter = StartExporter();
+  const auto bad = exporter->Add([](Page&) { throw std::bad_alloc(); });
+  const auto good = exporter->Add([](Page& page) { page.AddGauge("pears", "Pears.", 1); });
+  EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("pears 1\n"));
+}
+
+// What is registered may hold the address of what is about to be destroyed.
+TEST(Exporter, ARegistrationThatEndedIsNotBeingAsked) {
+  const auto exporter = StartExporter();
+  std::atomic<bool> stop = false;
+  std::thread scraper([&] {
+    while (!stop) Get(exporter->address(), "/metrics");
+  });
+  for (int i = 0; i < 200; ++i) {
+    auto number = std::make_unique<int>(i);
+    auto registration = exporter->Add(
+        [raw = number.get()](Page& page) { page.AddGauge("number", "A number.", *raw); });
+    std::this_thread::yield();
+    registration = {};
+    // A scrape that still read it would be seen by the address sanitizer.
+    *number = -1;
+    number.reset();
+  }
+  stop = true;
+  scraper.join();
+}
+
+TEST(Exporter, ARegistrationMayOutliveIt) {
+  Exporter::Registration registration;
+  registration = StartExporter()->Add([](Page&) {});
+}
+
+TEST(Exporter, AnAddressThatCannotBeBoundIsAnError) {
+  const auto exporter = StartExporter();
+  const auto second = Exporter::Start({exporter->address(), ""});
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr("cannot serve metrics on '" + exporter->address() + "'"));
+  // Of nobody's machine (RFC 5737).
+  EXPECT_EQ(Exporter::Start({"192.0.2.1:0", ""}).status().code(), absl::StatusCode::kUnavailable);
+  for (const char* listen :
+       {"8080", ":8080", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:80s",
+        "127.0.0.1:0,127.0.0.1:0", "127.0.0.1:-1", "a b:1", "+1:1", "unix:/tmp/x"}) {
+    EXPECT_EQ(Exporter::Start({listen, ""}).status().code(), absl::StatusCode::kInvalidArgument)
+        << listen;
+  }
+}
+
+TEST(Exporter, WithoutAnAddressNothingIsServed) {
+  const auto exporter = Exporter::Start({});
+  ASSERT_TRUE(exporter.ok());
+  EXPECT_EQ((*exporter)->address(), "");
+  const auto registration = (*exporter)->Add([](Page&) { FAIL(); });
+}
+
+TEST(Exporter, WritesWhereItListens) {
+  const std::string path = testing::TempDir() + "/metrics_port_" + std::to_string(getpid());
+  const auto exporter = StartExporter(path);
+  std::ifstream file(path);
+  const std::string written((std::istreambuf_iterator<char>(file)), {});
+  EXPECT_EQ(written, exporter->address() + "\n");
+  EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("200 OK"));
+  unlink(path.c_str());
+  EXPECT_FALSE(Exporter::Start({"127.0.0.1:0", "/nowhere/at/all"}).ok());
+}
+
+TEST(SecondsHistogram, CountsAValueUpToItsBound) {
+  SecondsHistogram histogram;
+  for (const double seconds : {0.0, 0.0001, 0.00011, 1.0, 300.0, 301.0}) histogram.Observe(seconds);
+  const HistogramSnapshot snapshot = histogram.Snapshot();
+  ASSERT_EQ(snapshot.counts.size(), snapshot.bounds.size() + 1);
+  EXPECT_EQ(snapshot.counts.front(), 2u);
+  EXPECT_EQ(snapshot.counts[1], 1u);
+  EXPECT_EQ(snapshot.counts.back(), 1u);
+  EXPECT_EQ(std::accumulate(snapshot.counts.begin(), snapshot.counts.end(), uint64_t{0}), 6u);
+  EXPECT_NEAR(snapshot.sum, 602.00021, 1e-9);
+
+  Page page;
+  page.AddHistogram("h_seconds", "H.", snapshot);
+  const auto families = page.TakeFamilies();
+  const auto& out = families.at(0).metric.at(0).histogram;
+  EXPECT_EQ(out.sample_count, 6u);
+  ASSERT_EQ(out.bucket.size(), snapshot.counts.size());
+  EXPECT_EQ(out.bucket[1].cumulative_count, 3u);
+  EXPECT_EQ(out.bucket.back().cumulative_count, 6u);
+  EXPECT_TRUE(std::isinf(out.bucket.back().upper_bound));
+}
+
+TEST(SecondsHistogram, LosesNothingBetweenThreads) {
+  SecondsHistogram histogram;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 10000; ++i) histogram.Observe(0.5);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const HistogramSnapshot snapshot = histogram.Snapshot();
+  EXPECT_EQ(std::accumulate(snapshot.counts.begin(), snapshot.counts.end(), uint64_t{0}), 40000u);
+  EXPECT_EQ(snapshot.sum, 20000);
+}
+
+TEST(Process, TellsWhatPrometheusExpects) {
+  Page page;
+  CollectProcess(page);
+  std::map<std::string, double> values;
+  for (const auto& family : page.TakeFamilies()) {
+    const auto& metric = family.metric.at(0);
+    values[family.name] = metric.counter.value + metric.gauge.value;
+  }
+  EXPECT_GT(values["process_resident_memory_bytes"], 1e6);
+  EXPECT_GE(values["process_cpu_seconds_total"], 0);
+  EXPECT_GT(values["process_open_fds"], 2);
+  EXPECT_GE(values["process_max_fds"], values["process_open_fds"]);
+  const double now = static_cast<double>(time(nullptr));
+  EXPECT_GT(values["process_start_time_seconds"], now - 86400);
+  EXPECT_LE(values["process_start_time_seconds"], now + 2);
+}
+
+}  // namespace
+}  // namespace strata::metrics

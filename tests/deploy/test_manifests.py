@@ -1,0 +1,310 @@
+"""deploy/kubernetes: what kustomize makes of it is valid, agrees with itself and with the binaries."""
+
+import re
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from deployment import (CORPUS_JOBS, DEPLOY, KUBERNETES, OVERLAYS, check_arguments, config_of,
+                        flags_of, named, of_kind, port_of, program_of, render, rendered,
+                        strata_containers, workloads)
+
+ALL = OVERLAYS + CORPUS_JOBS
+# What an operator provides: deploy/README.md describes them.
+CLAIMS = {"strata-model", "strata-corpus", "strata-corpus-input"}
+SECRET_KEYS = {"tls.crt", "tls.key", "ca.crt"}
+# Third-party kinds, whose schemas are not Kubernetes'.
+CUSTOM_GROUPS = ("cert-manager.io/",)
+
+
+def labels_match(selector, labels):
+    assert set(selector) <= {"matchLabels"}, "extend labels_match"
+    return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
+
+
+def pod_labels(manifests):
+    return [workload["spec"]["template"]["metadata"]["labels"] for workload in workloads(manifests)]
+
+
+def validate(manifest):
+    if manifest["apiVersion"].startswith(CUSTOM_GROUPS):
+        return
+    # The oldest version on which preStop.sleep is on by default, and the newest with a schema.
+    for version in ("1.30", kubernetes_validate.latest_version()):
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_manifests_are_valid(name):
+    manifests = rendered(name)
+    assert workloads(manifests)
+    for manifest in manifests:
+        validate(manifest)
+        if manifest["kind"] != "Namespace":
+            assert manifest["metadata"]["namespace"] == "strata"
+
+
+def test_validation_can_fail():
+    service = dict(named(rendered("overlays/cpu"), "Service", "strata-verify"))
+    service["spec"] = service["spec"] | {"prots": []}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(service)
+
+
+def test_cert_manager_makes_the_secrets_that_tls_refers_to(tmp_path):
+    relative = Path("..") / KUBERNETES.relative_to("/")
+    for _ in range(len(tmp_path.parts) - 2):
+        relative = ".." / relative
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": [str(relative / "overlays/cpu")],
+        "components": [str(relative / "components/cert-manager")]}), encoding="utf-8")
+    manifests = render(tmp_path)
+    certificates = of_kind(manifests, "Certificate")
+    made = {certificate["spec"]["secretName"]: certificate["spec"] for certificate in certificates}
+    used = {volume["secret"]["secretName"] for workload in workloads(manifests)
+            for volume in workload["spec"]["template"]["spec"]["volumes"] if "secret" in volume}
+    assert used and used <= set(made)
+    # What strata-verify calls the draft service is what its certificate is for.
+    assert draft_host(manifests) in made["strata-draft-tls"]["dnsNames"]
+    assert "client auth" in made["strata-verify-tls"]["usages"]
+    examples = yaml.safe_load_all(
+        (KUBERNETES / "components/tls/secrets.example.yaml").read_text(encoding="utf-8"))
+    assert {example["metadata"]["name"] for example in examples} == used
+
+
+def draft_host(manifests):
+    verify = named(manifests, "Deployment", "strata-verify")
+    container = verify["spec"]["template"]["spec"]["containers"][0]
+    address = check_arguments("strata-verify", container["args"], "verify")["draft-address"]
+    assert address.startswith("dns:///"), "one address would be no choice of replicas"
+    return address.removeprefix("dns:///").rsplit(":", 1)[0]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_binaries_know_every_option(name):
+    manifests = rendered(name)
+    for workload, container in strata_containers(manifests):
+        where = f"{name}, {workload['metadata']['name']}"
+        program = program_of(container)
+        given = check_arguments(program, container["args"], where)
+        options = config_of(manifests, workload, container)
+        for key in options:
+            assert key in flags_of(program), f"{where}: {program} has no option {key}"
+        assert not set(options) & set(given), f"{where}: said twice"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_ports_agree(name):
+    manifests = rendered(name)
+    ports = {}
+    for workload, container in strata_containers(manifests):
+        values = check_arguments(program_of(container), container["args"], name)
+        declared = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert declared == {"grpc": port_of(values["listen"]),
+                            "metrics": port_of(values["metrics-listen"])}
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if "tls-cert" in values:
+                # gRPC probes do not speak TLS.
+                assert container[probe]["tcpSocket"] == {"port": "grpc"}
+                assert "grpc" not in container[probe]
+            else:
+                assert container[probe]["grpc"]["port"] == declared["grpc"]
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["prometheus.io/port"] == str(declared["metrics"])
+        service = named(manifests, "Service", workload["metadata"]["name"])
+        assert [(port["port"], port["targetPort"]) for port in service["spec"]["ports"]] == [
+            (declared["grpc"], "grpc")]
+        assert labels_match({"matchLabels": service["spec"]["selector"]},
+                            workload["spec"]["template"]["metadata"]["labels"])
+        # h2c is HTTP/2 in the clear.
+        assert ("appProtocol" in service["spec"]["ports"][0]) == ("tls-cert" not in values)
+        ports[workload["metadata"]["name"]] = declared
+    draft = named(manifests, "Service", "strata-draft")
+    assert draft["spec"]["clusterIP"] == "None"
+    assert draft_host(manifests) == f"strata-draft.{draft['metadata']['namespace']}.svc"
+    verify = named(manifests, "Deployment", "strata-verify")
+    args = verify["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert f"--draft-address=dns:///{draft_host(manifests)}:{ports['strata-draft']['grpc']}" in args
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_network_policies(name):
+    """Only verifiers reach the draft service, only Prometheus the metrics, and nothing else anything."""
+    manifests = rendered(name)
+    policies = {policy["metadata"]["name"]: policy["spec"]
+                for policy in of_kind(manifests, "NetworkPolicy")}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+    containers = {workload["metadata"]["name"]: container
+                  for workload, container in strata_containers(manifests)}
+    for service in ("strata-draft", "strata-verify"):
+        policy = policies[service]
+        assert sum(labels_match(policy["podSelector"], labels)
+                   for labels in pod_labels(manifests)) == 1
+        ports = {port["name"]: port["containerPort"] for port in containers[service]["ports"]}
+        allowed = {rule["ports"][0]["port"]: rule["from"] for rule in policy["ingress"]}
+        assert all(len(rule["ports"]) == 1 for rule in policy["ingress"])
+        assert set(allowed) == set(ports.values())
+        (scraper,) = allowed[ports["metrics"]]
+        assert scraper["namespaceSelector"]["matchLabels"] == {
+            "kubernetes.io/metadata.name": "monitoring"}
+        assert scraper["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    draft = policies["strata-draft"]
+    (client,) = next(rule["from"] for rule in draft["ingress"]
+                     if rule["ports"][0]["port"] == containers["strata-draft"]["ports"][0]["containerPort"])
+    assert client == {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "strata-verify"}}}
+    assert "egress" not in draft and "Egress" in draft["policyTypes"]
+    assert {port["port"] for rule in policies["strata-verify"]["egress"]
+            for port in rule["ports"]} == {53, containers["strata-draft"]["ports"][0]["containerPort"]}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_paths_are_mounted(name):
+    manifests = rendered(name)
+    for workload, container in strata_containers(manifests):
+        where = f"{name}, {workload['metadata']['name']}"
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume
+                   for volume in workload["spec"]["template"]["spec"]["volumes"]}
+        assert {mount["name"] for mount in mounts.values()} <= set(volumes)
+        values = check_arguments(program_of(container), container["args"], where)
+        inputs = [argument for argument in container["args"] if argument.startswith("/")]
+        for option, path in [*values.items(), *(("input", path) for path in inputs)]:
+            if not path.startswith("/"):
+                continue
+            (mount,) = (mount for at, mount in mounts.items()
+                        if path == at or path.startswith(at + "/"))
+            writes = option in ("model-tier-dir", "out")
+            assert not (writes and mount.get("readOnly")), f"{where}: {path} is read-only"
+            assert mount.get("readOnly") or program_of(container) == "strata-corpus" or writes, (
+                f"{where}: {path} need not be writable")
+            if "secret" in volumes[mount["name"]]:
+                assert path.removeprefix(mount["mountPath"] + "/") in SECRET_KEYS
+        for volume in volumes.values():
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in CLAIMS
+            if "configMap" in volume:
+                named(manifests, "ConfigMap", volume["configMap"]["name"])
+
+
+def test_claims_are_described():
+    text = (DEPLOY / "kubernetes/README.md").read_text(encoding="utf-8")
+    for claim in CLAIMS:
+        assert f"`{claim}`" in text
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_grace_periods_cover_draining(name):
+    manifests = rendered(name)
+    for workload, container in strata_containers(manifests):
+        pod = workload["spec"]["template"]["spec"]
+        drain = config_of(manifests, workload, container)["drain-seconds"]
+        before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert before > 0
+        assert pod["terminationGracePeriodSeconds"] >= before + drain + 5
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_pods_are_confined(name):
+    for workload in workloads(rendered(name)):
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        # Variables like STRATA_VERIFY_PORT would be taken for options.
+        assert pod["enableServiceLinks"] is False
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] is True and context["runAsUser"] == 65532
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"] + pod.get("initContainers", []):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]}}
+            assert set(container["resources"]["requests"]) >= {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+            assert not container["image"].endswith(":latest") and ":" in container["image"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_services_are_spread_scaled_and_kept(name):
+    manifests = rendered(name)
+    for workload in workloads(manifests):
+        pod = workload["spec"]["template"]
+        assert {constraint["topologyKey"]
+                for constraint in pod["spec"]["topologySpreadConstraints"]} == {
+                    "kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        for constraint in pod["spec"]["topologySpreadConstraints"]:
+            assert labels_match(constraint["labelSelector"], pod["metadata"]["labels"])
+        if name == "overlays/dev":
+            assert workload["spec"]["replicas"] == 1
+            continue
+        # The autoscaler sets it; a number here would undo that with every "apply".
+        assert "replicas" not in workload["spec"]
+        scaler = named(manifests, "HorizontalPodAutoscaler", workload["metadata"]["name"])
+        assert scaler["spec"]["scaleTargetRef"] == {
+            "apiVersion": "apps/v1", "kind": "Deployment", "name": workload["metadata"]["name"]}
+        assert scaler["spec"]["minReplicas"] >= 2
+        budget = named(manifests, "PodDisruptionBudget", workload["metadata"]["name"])
+        assert labels_match(budget["spec"]["selector"], pod["metadata"]["labels"])
+
+
+def test_batches_leave_room_for_the_autoscaler():
+    """An autoscaler that waits for more active sequences than a pod can have never acts."""
+    for name in ("overlays/cpu", "overlays/gpu"):
+        manifests = rendered(name)
+        scaler = named(manifests, "HorizontalPodAutoscaler", "strata-verify")
+        targets = {metric["pods"]["metric"]["name"]: int(metric["pods"]["target"]["averageValue"])
+                   for metric in scaler["spec"]["metrics"]}
+        workload = named(manifests, "Deployment", "strata-verify")
+        options = config_of(manifests, workload,
+                            workload["spec"]["template"]["spec"]["containers"][0])
+        assert targets["strata_verify_active_sequences"] < options["max-batch"]
+        assert targets["strata_verify_queue_length"] < options["max-queue"]
+
+
+def test_corpus_jobs_fit_together():
+    shards = named(rendered("corpus-build/shards"), "Job", "strata-corpus-shards")
+    merge = named(rendered("corpus-build/merge"), "Job", "strata-corpus-merge")
+    (build,) = shards["spec"]["template"]["spec"]["containers"]
+    (join,) = merge["spec"]["template"]["spec"]["containers"]
+    out = check_arguments("strata-corpus", build["args"], "shards")["out"]
+    joined = [argument for argument in join["args"] if argument.startswith("/")]
+    assert joined == [f"{out}/{index}" for index in range(shards["spec"]["completions"])]
+    snapshots = check_arguments("strata-corpus", join["args"], "merge")["out"]
+    assert snapshots != out
+    for name in ("overlays/cpu", "overlays/gpu"):
+        draft = named(rendered(name), "Deployment", "strata-draft")
+        (container,) = draft["spec"]["template"]["spec"]["containers"]
+        assert f"--corpus={snapshots}" in container["args"]
+
+
+# Options of other programs, and of scripts of ours, that texts in deploy/ show.
+FOREIGN = {
+    "build", "parents", "preset",  # cmake, cp
+    "for", "from-file", "timeout",  # kubectl
+    "from", "no-install-recommends", "read-only",  # Dockerfile, apt-get, docker
+    "no-build", "torch", "torch-index",  # setup.sh
+    "now",  # systemctl
+    "target",  # docker, cmake
+}
+
+
+def test_texts_name_no_unknown_flag():
+    known = set()
+    for program, subcommands in {
+            "strata": ("", "generate", "info", "tokenize", "bench"), "strata-draft": ("",),
+            "strata-verify": ("",), "strata-corpus": ("", "build", "merge", "inspect", "verify")
+    }.items():
+        for subcommand in subcommands:
+            known |= set(flags_of(program, subcommand))
+    files = [path for folder in ("docker", "kubernetes", "systemd")
+             for path in (DEPLOY / folder).rglob("*")
+             if path.is_file() and path.suffix != ".sh"]
+    files += DEPLOY.glob("*.md")
+    assert len(files) > 20
+    unknown = {f"{path.relative_to(DEPLOY)}: --{flag}" for path in files
+               for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)",
+                                      path.read_text(encoding="utf-8"))
+               if flag not in known | FOREIGN}
+    assert not unknown

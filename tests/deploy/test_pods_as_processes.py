@@ -1,0 +1,215 @@
+"""Runs the containers of the manifests as processes on this machine, with the arguments, options
+and probes that the manifests give them; only paths and addresses are other ones."""
+
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
+
+from deployment import (KUBERNETES, check_arguments, config_of, flags_of, named, of_kind, port_of,
+                        program_of, rendered)
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+
+import harness  # noqa: E402
+
+OPENSSL = """[all]
+basicConstraints=critical,CA:FALSE
+extendedKeyUsage=serverAuth,clientAuth
+subjectAltName=DNS:localhost,IP:127.0.0.1
+"""
+
+
+class Pod:
+    """A Deployment's container as a process. `mounts` says where a mountPath is on this machine."""
+
+    def __init__(self, overlay, name, folder, mounts, **replaced):
+        manifests = rendered(overlay)
+        self.workload = named(manifests, "Deployment", name)
+        (self.container,) = self.workload["spec"]["template"]["spec"]["containers"]
+        values = check_arguments(name, self.container["args"], name)
+        metrics_file = folder / f"{name}.metrics"
+        self.arguments = []
+        for option, value in values.items():
+            if option in ("listen", "metrics-listen"):
+                continue
+            if option == "config":
+                value = self._config_file(manifests, folder)
+                if value is None:
+                    continue
+            elif option in replaced:
+                value = replaced[option]
+            else:
+                value = mapped(value, mounts)
+            self.arguments.append(f"--{option}={value}")
+        self.service = harness.Service(name, folder, [
+            *self.arguments, "--metrics-listen=127.0.0.1:0",
+            f"--metrics-port-file={metrics_file}", *replaced.get("extra", [])])
+        self.address = self.service.address
+        self.metrics = metrics_file.read_text(encoding="utf-8").strip()
+
+    def _config_file(self, manifests, folder):
+        # Until the services read YAML, there is no file of theirs to give.
+        if "print-config" not in flags_of(program_of(self.container)):
+            return None
+        options = config_of(manifests, self.workload, self.container)
+        path = folder / f"{self.workload['metadata']['name']}.yaml"
+        path.write_text("".join(f"{key}: {value}\n" for key, value in options.items()),
+                        encoding="utf-8")
+        return path
+
+    def scrape(self):
+        path = self.workload["spec"]["template"]["metadata"]["annotations"]["prometheus.io/path"]
+        with urllib.request.urlopen(f"http://{self.metrics}{path}", timeout=30) as answer:
+            return answer.read().decode()
+
+
+def mapped(value, mounts):
+    for mount_path, at in mounts.items():
+        if value == mount_path or value.startswith(mount_path + "/"):
+            return str(at) + value.removeprefix(mount_path)
+    assert not value.startswith("/"), f"{value} is not mounted"
+    return value
+
+
+def health(address, service):
+    """What a gRPC probe asks: grpc.health.v1.Health/Check. 1 is SERVING."""
+    assert len(service) < 128
+    request = b"\x0a" + bytes([len(service)]) + service.encode() if service else b""
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        answer = check(request, timeout=30)
+    assert answer[:1] == b"\x08" and len(answer) == 2
+    return answer[1]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return harness.environment_path("STRATA_TEST_MODEL")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, model):
+    """What the two Jobs of corpus-build leave in the claim strata-corpus."""
+    folder = tmp_path_factory.mktemp("corpus")
+    inputs = folder / "input"
+    shards = named(rendered("corpus-build/shards"), "Job", "strata-corpus-shards")
+    merge = named(rendered("corpus-build/merge"), "Job", "strata-corpus-merge")
+    mounts = {"/corpus": folder, "/input": inputs, "/model": model}
+
+    def run(job, index=""):
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        return harness.run("strata-corpus", *(
+            mapped(argument.replace("$(INDEX)", index), mounts) if argument.startswith("/")
+            else "=".join(mapped(part, mounts)
+                          for part in argument.replace("$(INDEX)", index).split("=", 1))
+            for argument in container["args"]))
+
+    indexes = [str(index) for index in range(shards["spec"]["completions"])]
+    for index in indexes:
+        (inputs / index).mkdir(parents=True)
+        (inputs / index / "text.txt").write_text(
+            f"The quick brown fox jumps over lazy dog number {index}.\n" * 50, encoding="utf-8")
+    for index in indexes[1:]:
+        assert run(shards, index).returncode == 0
+    # Too early: a shard is missing. Nothing may become live.
+    assert run(merge).returncode != 0
+    assert not (folder / "snapshots" / "CURRENT").exists()
+    assert run(shards, indexes[0]).returncode == 0
+    joined = run(merge)
+    assert joined.returncode == 0, joined.stderr
+    assert (folder / "snapshots" / "CURRENT").exists()
+    checked = harness.run("strata-corpus", "verify", str(folder / "snapshots"))
+    assert checked.returncode == 0, checked.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    (folder / "all.cnf").write_text(OPENSSL, encoding="utf-8")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *key, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.crt")
+    openssl("req", *key, "-subj", "/CN=strata", "-keyout", "tls.key", "-out", "tls.csr")
+    openssl("x509", "-req", "-in", "tls.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial",
+            "-extfile", "all.cnf", "-extensions", "all", "-out", "tls.crt")
+    return folder
+
+
+def test_cpu_overlay_serves_over_tls_with_the_corpus_of_the_jobs(tmp_path, model, corpus,
+                                                                 certificates):
+    mounts = {"/corpus": corpus, "/model": model, "/etc/strata-tls": certificates,
+              "/var/lib/strata": tmp_path / "tiers"}
+    draft = Pod("overlays/cpu", "strata-draft", tmp_path, mounts)
+    with draft.service:
+        verify = Pod("overlays/cpu", "strata-verify", tmp_path, mounts,
+                     **{"draft-address": f"dns:///localhost:{port_of(draft.address)}",
+                        "extra": ["--draft-budget=fixed"]})
+        with verify.service:
+            answer = harness.generate(verify.service, "The quick brown fox jumps over the",
+                                      "--tls-ca", str(certificates / "ca.crt"),
+                                      "--max-tokens", "16")
+            assert answer["statistics"]["output_tokens"] == 16
+            assert "strata_draft_messages_total" in draft.scrape()
+            # Drafts went over the TLS stream.
+            assert harness.drafted_by(answer, "corpus") + harness.drafted_by(answer, "model") > 0
+            plain = harness.strata(verify.service, ["info"])
+            assert plain.returncode != 0
+
+            page = verify.scrape()
+            for scaler in of_kind(rendered("overlays/cpu"), "HorizontalPodAutoscaler"):
+                for metric in scaler["spec"]["metrics"]:
+                    if metric["type"] == "Pods":
+                        assert f"# TYPE {metric['pods']['metric']['name']} gauge" in page
+            assert verify.service.terminate() == 0
+        assert draft.service.terminate() == 0
+
+
+def test_dev_overlay_answers_its_probes(tmp_path, model):
+    mounts = {"/model": model, "/var/lib/strata": tmp_path / "tiers"}
+    draft = Pod("overlays/dev", "strata-draft", tmp_path, mounts)
+    with draft.service:
+        verify = Pod("overlays/dev", "strata-verify", tmp_path, mounts,
+                     **{"draft-address": draft.address})
+        with verify.service:
+            for pod in (draft, verify):
+                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                    service = pod.container[probe]["grpc"].get("service", "")
+                    assert health(pod.address, service) == 1
+                with pytest.raises(grpc.RpcError):
+                    health(pod.address, "no.such.Service")
+
+
+def test_copied_snapshot_is_whole(tmp_path, corpus):
+    script = KUBERNETES / "components/corpus-local/copy-snapshot.sh"
+    draft = named(rendered("overlays/gpu"), "Deployment", "strata-draft")
+    (copier,) = draft["spec"]["template"]["spec"]["initContainers"]
+    mounts = {"/source": corpus, "/corpus": tmp_path / "local", "/opt/strata": script.parent}
+    command = [argument if argument == "/bin/sh" else mapped(argument, mounts)
+               for argument in copier["command"]]
+    name = (corpus / "snapshots/CURRENT").read_text(encoding="utf-8").strip()
+    local = tmp_path / "local/snapshots"
+
+    # What a run that was killed left behind.
+    (local / ".copying").mkdir(parents=True)
+    (local / ".copying/manifest.json").write_text("{", encoding="utf-8")
+    for _ in range(2):
+        subprocess.run(command, check=True)
+        assert sorted(path.name for path in local.iterdir()) == sorted(["CURRENT", name])
+        assert harness.run("strata-corpus", "verify", str(local)).returncode == 0
+
+    broken = tmp_path / "broken"
+    shutil.copytree(corpus / "snapshots", broken / "snapshots")
+    (broken / "snapshots/CURRENT").write_text("../elsewhere\n", encoding="utf-8")
+    refused = subprocess.run(
+        ["/bin/sh", str(script), str(broken / "snapshots"), str(tmp_path / "out")],
+        capture_output=True, check=False)
+    assert refused.returncode != 0 and not (tmp_path / "out").exists()
