@@ -122,7 +122,7 @@ def test_derived_values_are_printed() -> None:
     (DRAFT, b"corpus: \xff\n", " is not UTF-8 text"),
     (DRAFT, b"corpus: a\x00b\n", " holds a NUL byte"),
     (DRAFT, "#" * 70000, " is longer than 65536 bytes"),
-    (DRAFT, "[" * 60000, "1: the file must consist of lines 'key: value'"),
+    (DRAFT, "[" * 60000, "1: a list cannot be a key"),
 ])
 def test_a_wrong_file_is_refused(name: str, text: str | bytes, expected: str,
                                  tmp_path: Path) -> None:
