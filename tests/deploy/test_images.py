@@ -126,7 +126,7 @@ done
 shift
 mount -t proc proc "$root/proc"
 mount -o remount,ro,bind "$root"
-exec env -i chroot --userspec=65532:65532 "$root" "$@"
+exec env -i /usr/sbin/chroot --userspec=65532:65532 "$root" "$@"
 """
 
 
