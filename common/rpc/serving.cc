@@ -4,7 +4,6 @@
 
 #include <cstdio>
 #include <exception>
-#include <map>
 
 #include "common/base/atomic_file.h"
 #include "common/rpc/shutdown_signal.h"
@@ -31,10 +30,13 @@ void ServingFlags::AddTo(CLI::App& app) {
   app.add_option("--log-level", log_level, "Least severe messages that are logged")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->capture_default_str();
-  app.add_option("--log-format", log_format,
-                 "text; or json: one object a line, with time, level, service, message and fields")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, log::Format>{
-          {"text", log::Format::kText}, {"json", log::Format::kJson}}))
+  app.add_option_function<std::string>(
+         "--log-format",
+         [this](const std::string& format) {
+           log_format = format == "json" ? log::Format::kJson : log::Format::kText;
+         },
+         "text; or json: one object a line, with time, level, service, message and fields")
+      ->check(CLI::IsMember({"text", "json"}))
       ->default_str("text");
   app.add_option(
       "--metrics-listen", metrics.listen,

@@ -81,8 +81,8 @@ apt_packages=(
   cmake ninja-build ccache pkg-config g++ git
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libgrpc-dev libabsl-dev
   librocksdb-dev libgtest-dev libgmock-dev libcli11-dev libspdlog-dev nlohmann-json3-dev
+  libpcre2-dev libicu-dev libxxhash-dev libzstd-dev libbenchmark-dev libyaml-cpp-dev
   prometheus-cpp-dev
-  libpcre2-dev libicu-dev libxxhash-dev libzstd-dev libbenchmark-dev
   liblzma-dev zlib1g-dev libsnappy-dev liblz4-dev libbz2-dev xz-utils
   python3-venv python3-dev openssl)
 # Formatting and static checks; nothing is built with them.

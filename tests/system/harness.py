@@ -25,6 +25,9 @@ INTERRUPTED = 130
 START_SECONDS = 180.0
 CALL_SECONDS = 300.0
 
+# What a sanitizer build writes to a service's log.
+SANITIZER_REPORTS = ("ThreadSanitizer:", "AddressSanitizer:", "LeakSanitizer:", ": runtime error:")
+
 
 def environment_path(variable: str) -> Path:
     """The path in `variable`; fails, not skips, if it is unset or not there."""
@@ -105,7 +108,7 @@ class Service:
         return self.process.wait(seconds)
 
     def close(self) -> None:
-        """Whatever state it is in, it is gone afterwards."""
+        """Whatever state it is in, it is gone afterwards. Fails if a sanitizer had found something."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
@@ -114,6 +117,10 @@ class Service:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(30)
+        whole = self._log_path.read_text(encoding="utf-8", errors="replace")
+        for report in SANITIZER_REPORTS:
+            at = whole.find(report)
+            assert at < 0, f"{self.name}: {whole[max(0, at - 200):at + 4000]}"
 
     def __enter__(self) -> Service:
         return self

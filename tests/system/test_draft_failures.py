@@ -142,3 +142,22 @@ def test_a_corpus_of_another_tokenizer_drafts_nothing(foreign_corpus: Path,
         assert drafted_remotely(drafted) == 0
         harness.wait_until(lambda: harness.info(verify)["draft_available"] is False,
                            "the verify service knows that it has no drafts")
+
+
+def test_another_replica_takes_over(corpus: Path, tmp_path: Path) -> None:
+    drafts = [harness.start_draft(tmp_path / str(i), "--corpus", str(corpus)) for i in range(2)]
+    try:
+        addresses = "ipv4:" + ",".join(draft.address for draft in drafts)
+        with harness.start_verify(tmp_path, "--draft-address", addresses) as verify:
+            wait_for_drafts(verify)
+            expected = harness.generate(verify, PROMPT, *LONG, "--no-speculation")
+            for draft in drafts:
+                # Whichever the stream was on, the other one serves.
+                draft.kill()
+                answer = harness.generate(verify, PROMPT, *LONG)
+                assert answer["token_ids"] == expected["token_ids"]
+                if draft is drafts[0]:
+                    wait_for_drafts(verify)
+    finally:
+        for draft in drafts:
+            draft.close()

@@ -400,6 +400,32 @@ TEST_F(GenerateServiceTest, ACallIsLoggedByItsIdAndWithoutItsText) {
   }
 }
 
+TEST_F(GenerateServiceTest, ACallIsLoggedWithTheTraceOfItsClient) {
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string good = "00-" + trace + "-00f067aa0ba902b7-01";
+  for (const std::vector<std::string>& sent :
+       {std::vector<std::string>{good}, {}, {"nonsense"}, {good, good}}) {
+    testing::internal::CaptureStderr();
+    log::SetUp("test", spdlog::level::info, log::Format::kJson);
+    grpc::ClientContext context;
+    for (const std::string& header : sent) context.AddMetadata("traceparent", header);
+    auto stream = stub_->Generate(&context, Good());
+    v1::GenerateResponse response;
+    while (stream->Read(&response)) {
+    }
+    EXPECT_TRUE(stream->Finish().ok());
+    server_->Shutdown(absl::Seconds(30));
+    const auto line = nlohmann::json::parse(testing::internal::GetCapturedStderr());
+    if (sent == std::vector<std::string>{good}) {
+      EXPECT_EQ(line["trace_id"], trace);
+      EXPECT_EQ(line["parent_span_id"], "00f067aa0ba902b7");
+    } else {
+      EXPECT_FALSE(line.contains("trace_id"));
+    }
+    StartServer();
+  }
+}
+
 TEST_F(GenerateServiceTest, ARefusedCallIsLoggedWithoutWhatItSaid) {
   testing::internal::CaptureStderr();
   log::SetUp("test", spdlog::level::info, log::Format::kJson);

@@ -1,8 +1,9 @@
 #include "services/draft/server/flags.h"
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <string>
+
+#include "common/config/configuration.h"
 
 namespace strata::draft {
 namespace {
@@ -47,10 +48,13 @@ void AddTiers(CLI::App& app, Flags& flags) {
 }
 
 void AddDrafting(CLI::App& app, Flags& flags) {
-  app.add_option("--policy", flags.policy.policy,
-                 "How trees are drafted where the verifier does not say: calibrated or locality")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, Policy>{
-          {"calibrated", Policy::kCalibrated}, {"locality", Policy::kLocality}}))
+  app.add_option_function<std::string>(
+         "--policy",
+         [&flags](const std::string& policy) {
+           flags.policy.policy = policy == "locality" ? Policy::kLocality : Policy::kCalibrated;
+         },
+         "How trees are drafted where the verifier does not say: calibrated or locality")
+      ->check(CLI::IsMember({"calibrated", "locality"}))
       ->default_str("calibrated");
   app.add_option("--min-path-probability", flags.policy.calibrated.min_path_probability,
                  "Policy calibrated: nodes whose path is less likely to be right are left out")
@@ -74,8 +78,9 @@ void AddDrafting(CLI::App& app, Flags& flags) {
   app.add_option_function<double>(
          "--idle-eviction",
          [&flags](double seconds) { flags.limits.idle_before_eviction = absl::Seconds(seconds); },
-         "At a limit, sequences that were not touched for so many seconds give way (default: 60)")
-      ->check(CLI::Range(0.0, 1e6));
+         "At a limit, sequences that were not touched for so many seconds give way")
+      ->check(CLI::Range(0.0, 1e6))
+      ->default_str("60");
   app.add_option("--max-live-tokens", flags.limits.max_live_tokens,
                  "Most tokens of all live sequences; one takes up to 300 bytes")
       ->check(CLI::Range(1, 1 << 30))
@@ -88,14 +93,12 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   Flags flags;
   CLI::App app("strata-draft: guesses the next tokens of LLM generations from token databases.");
   app.set_version_flag("--version", STRATA_VERSION);
-  app.set_config("--config", "", "Read options from this TOML or INI file; the command line wins");
   AddServing(app, flags);
   AddTiers(app, flags);
   AddDrafting(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : rpc::kUsageError;
+  const auto ended = config::Configure(app, "STRATA_DRAFT_", argc, argv, rpc::kUsageError, [] {});
+  if (ended.has_value()) {
+    *exit_code = *ended;
     return std::nullopt;
   }
   return flags;

@@ -12,7 +12,7 @@
 
 namespace strata::draft {
 
-// What the command line says; see flags.cc for the help texts.
+// The configuration: see common/config for where it comes from, flags.cc for the help texts.
 struct Flags {
   rpc::ServingFlags serving;
   std::string corpus;
@@ -25,8 +25,8 @@ struct Flags {
   DrafterLimits limits;
 };
 
-// Parses the command line. Returns nothing after having printed help, version or what is wrong;
-// *exit_code is then what main() is to return.
+// Reads the configuration. Returns nothing after having printed help, version, the configuration or
+// what is wrong; *exit_code is then what main() is to return.
 std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code);
 
 }  // namespace strata::draft

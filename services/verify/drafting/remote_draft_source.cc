@@ -408,6 +408,9 @@ class RemoteDraftSource final : public DraftSource {
 std::shared_ptr<grpc::Channel> NewDraftChannel(
     const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
+  // A stream each goes to the next of several addresses, so that verifiers spread over the replicas
+  // and a broken stream is opened anew at another one.
+  arguments.SetLoadBalancingPolicyName("round_robin");
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);

@@ -24,7 +24,8 @@ struct RemoteDraftOptions {
 };
 
 // A channel to a draft service that reconnects within a second or two and notices a
-// peer that vanished. `address` is HOST:PORT or unix:PATH.
+// peer that vanished. `address` is HOST:PORT, unix:PATH, or one of gRPC's names for several
+// replicas: dns:///NAME:PORT (all addresses of the name), ipv4:HOST:PORT,HOST:PORT.
 std::shared_ptr<grpc::Channel> NewDraftChannel(
     const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials);
 

@@ -1,7 +1,9 @@
 #include "services/verify/server/flags.h"
 
 #include <CLI/CLI.hpp>
-#include <map>
+#include <string>
+
+#include "common/config/configuration.h"
 
 namespace strata::verify {
 namespace {
@@ -74,7 +76,9 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "Where drafts come from: embedded (a hierarchy in this process), remote or off "
                  "(default: remote if --draft-address is given, else embedded)")
       ->check(CLI::IsMember({"embedded", "remote", "off"}));
-  app.add_option("--draft-address", flags.draft_address, "Draft service, HOST:PORT or unix:PATH");
+  app.add_option("--draft-address", flags.draft_address,
+                 "Draft service: HOST:PORT or unix:PATH; several replicas: dns:///NAME:PORT or "
+                 "ipv4:HOST:PORT,HOST:PORT");
   app.add_option("--draft-deadline-ms", flags.draft_deadline_ms,
                  "Longest wait for the drafts of a step")
       ->check(CLI::Range(0.1, 10000.0))
@@ -103,11 +107,15 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
   app.add_option("--draft-tls-cert", flags.draft_tls_files.cert_file,
                  "PEM certificate chain shown to the draft service");
   app.add_option("--draft-tls-key", flags.draft_tls_files.key_file, "PEM private key for it");
-  app.add_option("--policy", flags.policy.policy,
-                 "Embedded: how trees are drafted where the request does not say: calibrated or "
-                 "locality")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, draft::Policy>{
-          {"calibrated", draft::Policy::kCalibrated}, {"locality", draft::Policy::kLocality}}))
+  app.add_option_function<std::string>(
+         "--policy",
+         [&flags](const std::string& policy) {
+           flags.policy.policy =
+               policy == "locality" ? draft::Policy::kLocality : draft::Policy::kCalibrated;
+         },
+         "Embedded: how trees are drafted where the request does not say: calibrated or "
+         "locality")
+      ->check(CLI::IsMember({"calibrated", "locality"}))
       ->default_str("calibrated");
   app.add_option("--corpus", flags.corpus, "Embedded: corpus snapshot, as for strata-draft");
   app.add_option("--block-cache-mb", flags.block_cache_mb,
@@ -130,9 +138,15 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
       ->capture_default_str();
 }
 
-// What CLI11 cannot check option by option.
-void CheckTogether(Flags& flags) {
+// What CLI11 cannot check option by option, and defaults that follow from other options.
+void CheckTogether(CLI::App& app, Flags& flags) {
   if (flags.draft.empty()) flags.draft = flags.draft_address.empty() ? "embedded" : "remote";
+  app.get_option("--draft")->default_str(flags.draft);
+  if (flags.serving.server.max_threads == 0) {
+    flags.serving.server.max_threads = flags.scheduler.max_batch + flags.scheduler.max_queue + 16;
+  }
+  app.get_option("--serving-threads")
+      ->default_str(std::to_string(flags.serving.server.max_threads));
   if (flags.draft == "remote" && flags.draft_address.empty()) {
     throw CLI::ValidationError("--draft", "remote needs --draft-address");
   }
@@ -157,20 +171,15 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   std::string budget = "measured";
   CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
   app.set_version_flag("--version", STRATA_VERSION);
-  app.set_config("--config", "", "Read options from this TOML or INI file; the command line wins");
   AddServing(app, flags);
   AddModel(app, flags, dtype);
   AddScheduling(app, flags);
   AddDrafting(app, flags, budget);
-  try {
-    app.parse(argc, argv);
-    CheckTogether(flags);
-  } catch (const CLI::ParseError& error) {
-    *exit_code = app.exit(error) == 0 ? 0 : rpc::kUsageError;
+  const auto ended = config::Configure(app, "STRATA_VERIFY_", argc, argv, rpc::kUsageError,
+                                       [&] { CheckTogether(app, flags); });
+  if (ended.has_value()) {
+    *exit_code = *ended;
     return std::nullopt;
-  }
-  if (flags.serving.server.max_threads == 0) {
-    flags.serving.server.max_threads = flags.scheduler.max_batch + flags.scheduler.max_queue + 16;
   }
   flags.scheduler.measured_budget = budget == "measured";
   flags.engine.dtype = dtype == "fp32" ? engine::DType::kFp32 : engine::DType::kBf16;

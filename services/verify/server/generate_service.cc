@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "common/rpc/request_id.h"
 #include "common/rpc/status.h"
+#include "common/rpc/trace_context.h"
 #include "services/verify/server/stream_sink.h"
 
 namespace strata::verify {
@@ -85,6 +86,7 @@ grpc::Status GenerateService::Generate(grpc::ServerContext* context,
   grpc::Status status;
   try {
     record.set_id(rpc::TakeRequestId(*context, request->request_id()));
+    if (auto trace = rpc::ClientTrace(*context)) record.set_trace(*std::move(trace));
     status = Serve(*context, *request, *writer, record);
   } catch (const std::exception& error) {
     // Out of memory and the like must not take the service down.

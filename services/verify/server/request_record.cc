@@ -93,6 +93,10 @@ void RequestRecord::Log(const grpc::Status& status, double seconds) const {
     number(key, absl::ToDoubleSeconds(value));
   };
   text("request_id", id_);
+  if (trace_.has_value()) {
+    text("trace_id", trace_->trace_id);
+    text("parent_span_id", trace_->parent_id);
+  }
   text("outcome", StatusName(CodeOf(status)));
   number("seconds", seconds);
   // What is wrong with a request may quote it; what else goes wrong does not.

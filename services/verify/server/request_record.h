@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "common/metrics/counter.h"
 #include "common/metrics/histogram.h"
+#include "common/rpc/trace_context.h"
 #include "services/verify/scheduler/generation.h"
 
 namespace strata::verify {
@@ -43,6 +44,8 @@ class RequestRecord {
   RequestRecord& operator=(const RequestRecord&) = delete;
 
   void set_id(std::string id) { id_ = std::move(id); }
+  // The trace that the client's span belongs to.
+  void set_trace(rpc::TraceContext trace) { trace_ = std::move(trace); }
   // The first tokens are about to be sent. Later calls do nothing.
   void OnTokens();
   void set_stats(GenerationStats stats, FinishReason reason);
@@ -55,6 +58,7 @@ class RequestRecord {
   RequestCounters& counters_;
   const absl::Time start_;
   std::string id_;
+  std::optional<rpc::TraceContext> trace_;
   std::optional<double> first_token_seconds_;
   GenerationStats stats_;
   FinishReason reason_ = FinishReason::kNone;

@@ -21,6 +21,7 @@ void CollectIdentity(const engine::EngineInfo& info, const ServiceIdentity& iden
                {{"model_id", identity.model_id},
                 {"architecture", info.architecture},
                 {"dtype", engine::DTypeName(info.dtype)},
+                {"weights", info.int8_weights ? "int8" : "native"},
                 {"device", info.device}});
   page.AddGauge("strata_verify_exact",
                 "1 if the self-check vouches that drafts cannot change a token.",
