@@ -1,38 +1,78 @@
 #include "common/rpc/credentials.h"
 
-#include <cerrno>
-#include <fstream>
-#include <sstream>
+#include <arpa/inet.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace strata::rpc {
 namespace {
-
-absl::StatusOr<std::string> ReadPem(const std::string& path, const char* what) {
-  errno = 0;
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream content;
-  if (in) content << in.rdbuf();
-  if (!in || content.str().empty()) {
-    const std::string message = absl::StrCat("cannot read the ", what, " file '", path, "'");
-    if (errno == 0) return absl::InvalidArgumentError(absl::StrCat(message, ": it is empty"));
-    return absl::ErrnoToStatus(errno, message);
-  }
-  std::string pem = content.str();
-  if (pem.find("-----BEGIN ") == std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("the ", what, " file '", path, "' is not PEM"));
-  }
-  return pem;
-}
 
 absl::Status CheckPair(const TlsFiles& files) {
   if (files.cert_file.empty() == files.key_file.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("TLS needs a certificate and its key together; only the ",
                    files.cert_file.empty() ? "key" : "certificate", " is given"));
+}
+
+// gRPC asks for the certificates at every handshake. Its C++ interface has only
+// FileWatcherCertificateProvider for that, which refuses all connections once a file is broken
+// (tried with 1.51), so this is what stands behind SslServerCredentials, with another source.
+class ReloadingServerCredentials final : public grpc::ServerCredentials {
+ public:
+  ReloadingServerCredentials(std::unique_ptr<ReloadingTls> tls, bool mutual)
+      : tls_(std::move(tls)),
+        credentials_(grpc_ssl_server_credentials_create_with_options(
+            grpc_ssl_server_credentials_create_options_using_config_fetcher(
+                mutual ? GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY
+                       : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
+                &Fetch, this))) {}
+  ~ReloadingServerCredentials() override { grpc_server_credentials_release(credentials_); }
+
+  // Strata's services look at metadata themselves (bearer.h).
+  void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {}
+
+ private:
+  int AddPortToServer(const std::string& address, grpc_server* server) override {
+    return grpc_server_add_http2_port(server, address.c_str(), credentials_);
+  }
+
+  static grpc_ssl_certificate_config_reload_status Fetch(
+      void* user_data, grpc_ssl_server_certificate_config** config) {
+    return static_cast<ReloadingServerCredentials*>(user_data)->Fetch(config);
+  }
+
+  grpc_ssl_certificate_config_reload_status Fetch(grpc_ssl_server_certificate_config** config)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    const std::shared_ptr<const TlsMaterial> now = tls_->Get();
+    if (now == given_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+    grpc_ssl_pem_key_cert_pair pair = {now->key.c_str(), now->cert.c_str()};
+    // gRPC insists on authorities also where no client is asked for a certificate; any will do
+    // then.
+    const std::string& authorities = now->ca.empty() ? now->cert : now->ca;
+    *config = grpc_ssl_server_certificate_config_create(authorities.c_str(), &pair, 1);
+    given_ = now;
+    return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
+  }
+
+  const std::unique_ptr<ReloadingTls> tls_;
+  absl::Mutex mutex_;
+  // What gRPC was given last.
+  std::shared_ptr<const TlsMaterial> given_ ABSL_GUARDED_BY(mutex_);
+  grpc_server_credentials* const credentials_;
+};
+
+std::shared_ptr<grpc::ChannelCredentials> SslCredentials(const TlsMaterial& material) {
+  return grpc::SslCredentials({.pem_root_certs = material.ca,
+                               .pem_private_key = material.key,
+                               .pem_cert_chain = material.cert});
 }
 
 }  // namespace
@@ -46,45 +86,64 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
         "a certificate authority for clients is given without the server's own certificate and "
         "key");
   }
-  auto key = ReadPem(files.key_file, "TLS key");
-  if (!key.ok()) return key.status();
-  auto cert = ReadPem(files.cert_file, "TLS certificate");
-  if (!cert.ok()) return cert.status();
-  grpc::SslServerCredentialsOptions options;
-  if (!files.ca_file.empty()) {
-    auto ca = ReadPem(files.ca_file, "TLS certificate authority");
-    if (!ca.ok()) return ca.status();
-    options.pem_root_certs = *std::move(ca);
-    options.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
-  }
-  options.pem_key_cert_pairs.push_back({*std::move(key), *std::move(cert)});
-  return grpc::SslServerCredentials(options);
+  auto tls = OpenReloadingTls(files);
+  if (!tls.ok()) return tls.status();
+  return std::make_shared<ReloadingServerCredentials>(*std::move(tls), !files.ca_file.empty());
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
     const TlsFiles& files, bool use_tls) {
+  auto credentials = ReloadingChannelCredentials::Open(files, use_tls);
+  if (!credentials.ok()) return credentials.status();
+  return (*credentials)->Get();
+}
+
+absl::StatusOr<std::unique_ptr<ReloadingChannelCredentials>> ReloadingChannelCredentials::Open(
+    const TlsFiles& files, bool use_tls) {
+  std::unique_ptr<ReloadingTls> tls;
   if (!use_tls) {
     if (!files.empty()) {
       return absl::InvalidArgumentError("TLS files are given for a connection without TLS");
     }
-    return grpc::InsecureChannelCredentials();
+  } else {
+    if (absl::Status status = CheckPair(files); !status.ok()) return status;
+    auto opened = OpenReloadingTls(files);
+    if (!opened.ok()) return opened.status();
+    tls = *std::move(opened);
   }
-  if (absl::Status status = CheckPair(files); !status.ok()) return status;
-  grpc::SslCredentialsOptions options;
-  if (!files.ca_file.empty()) {
-    auto ca = ReadPem(files.ca_file, "TLS certificate authority");
-    if (!ca.ok()) return ca.status();
-    options.pem_root_certs = *std::move(ca);
+  return std::unique_ptr<ReloadingChannelCredentials>(
+      new ReloadingChannelCredentials(std::move(tls)));
+}
+
+ReloadingChannelCredentials::ReloadingChannelCredentials(std::unique_ptr<ReloadingTls> tls)
+    : tls_(std::move(tls)) {
+  if (tls_ == nullptr) credentials_ = grpc::InsecureChannelCredentials();
+}
+
+std::shared_ptr<grpc::ChannelCredentials> ReloadingChannelCredentials::Get() {
+  absl::MutexLock lock(&mutex_);
+  if (tls_ == nullptr) return credentials_;
+  const std::shared_ptr<const TlsMaterial> now = tls_->Get();
+  if (now != material_) {
+    credentials_ = SslCredentials(*now);
+    material_ = now;
   }
-  if (!files.cert_file.empty()) {
-    auto key = ReadPem(files.key_file, "TLS key");
-    if (!key.ok()) return key.status();
-    auto cert = ReadPem(files.cert_file, "TLS certificate");
-    if (!cert.ok()) return cert.status();
-    options.pem_private_key = *std::move(key);
-    options.pem_cert_chain = *std::move(cert);
-  }
-  return grpc::SslCredentials(options);
+  return credentials_;
+}
+
+bool IsLocalAddress(absl::string_view address) {
+  if (absl::StartsWith(address, "unix:")) return true;
+  const size_t colon = address.rfind(':');
+  if (colon == absl::string_view::npos) return false;
+  absl::string_view host = address.substr(0, colon);
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  if (absl::EqualsIgnoreCase(host, "localhost")) return true;
+  const std::string name(host);
+  in_addr v4;
+  // Four numbers: "127.example.com" is a host's name.
+  if (inet_pton(AF_INET, name.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+  in6_addr v6;
+  return inet_pton(AF_INET6, name.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 }  // namespace strata::rpc

@@ -7,32 +7,50 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "common/rpc/tls_material.h"
 
 namespace strata::rpc {
 
-// PEM files that secure one side of a connection. All paths empty: plain text.
-struct TlsFiles {
-  // Own certificate chain, leaf first, and its private key: both or neither.
-  std::string cert_file;
-  std::string key_file;
-  // Certificate authorities that the peer's certificate must come from. On a server it turns on
-  // mutual TLS (a client without a certificate is refused). On a client, empty means the system's
-  // authorities.
-  std::string ca_file;
-
-  bool empty() const { return cert_file.empty() && key_file.empty() && ca_file.empty(); }
-};
-
-// INVALID_ARGUMENT if the combination makes no sense, NOT_FOUND or the like if a file cannot be
-// read. That a file's content is not PEM is found by gRPC only when the server starts.
+// Every handshake uses the files as they are then (OpenReloadingTls says which changes count);
+// connections that exist go on as they are. The credentials must outlive the server.
+// INVALID_ARGUMENT if the combination makes no sense or a file is no good, NOT_FOUND or the like if
+// one cannot be read.
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
     const TlsFiles& files);
 
 // With `use_tls` false all paths must be empty. With `use_tls` true they may be (server-side
-// TLS checked against the system's authorities).
+// TLS checked against the system's authorities). Errors as above.
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
     const TlsFiles& files, bool use_tls);
+
+// Channel credentials that follow their files. A channel keeps those that it was made with, so
+// whoever lives long asks again before it connects anew. Thread-safe.
+class ReloadingChannelCredentials {
+ public:
+  // As MakeChannelCredentials.
+  static absl::StatusOr<std::unique_ptr<ReloadingChannelCredentials>> Open(const TlsFiles& files,
+                                                                           bool use_tls);
+  // The same object as long as the files hold the same.
+  std::shared_ptr<grpc::ChannelCredentials> Get() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  // `tls` is null without TLS.
+  explicit ReloadingChannelCredentials(std::unique_ptr<ReloadingTls> tls);
+
+  const std::unique_ptr<ReloadingTls> tls_;
+  absl::Mutex mutex_;
+  // What credentials_ were made of.
+  std::shared_ptr<const TlsMaterial> material_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<grpc::ChannelCredentials> credentials_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Whether what is sent to, or served on, `address` (HOST:PORT or unix:PATH) stays on this machine:
+// a Unix socket, "localhost", or an address of the loopback interface.
+bool IsLocalAddress(absl::string_view address);
 
 }  // namespace strata::rpc
 

@@ -83,18 +83,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat(
-        "cannot listen on '", options.listen,
-        options.tls.empty() ? "': the address is in use or not this machine's"
-                            : "': the address is in use or not this machine's, or a TLS file is "
-                              "not valid PEM"));
+    return absl::UnavailableError(absl::StrCat("cannot listen on '", options.listen,
+                                               "': the address is in use or not this machine's"));
   }
   std::string address = BoundAddress(options.listen, port);
-  return std::unique_ptr<Server>(new Server(std::move(server), std::move(address)));
+  return std::unique_ptr<Server>(
+      new Server(*std::move(credentials), std::move(server), std::move(address)));
 }
 
-Server::Server(std::unique_ptr<grpc::Server> server, std::string address)
-    : server_(std::move(server)), address_(std::move(address)) {}
+Server::Server(std::shared_ptr<grpc::ServerCredentials> credentials,
+               std::unique_ptr<grpc::Server> server, std::string address)
+    : credentials_(std::move(credentials)),
+      server_(std::move(server)),
+      address_(std::move(address)) {}
 
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 

@@ -34,8 +34,8 @@ struct ServerOptions {
 class Server {
  public:
   // Binds and starts to serve. `services` are borrowed and must outlive the server.
-  // INVALID_ARGUMENT for options out of range, UNAVAILABLE if the address cannot be bound (or, as
-  // gRPC does not tell them apart, if a certificate is not valid PEM).
+  // INVALID_ARGUMENT for options out of range or a TLS file that is no good, UNAVAILABLE if the
+  // address cannot be bound.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
                                                        std::span<grpc::Service* const> services);
   // Shuts down without grace.
@@ -55,8 +55,11 @@ class Server {
   void Shutdown(absl::Duration grace);
 
  private:
-  Server(std::unique_ptr<grpc::Server> server, std::string address);
+  Server(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server,
+         std::string address);
 
+  // gRPC asks them for certificates as long as the server lives.
+  const std::shared_ptr<grpc::ServerCredentials> credentials_;
   std::unique_ptr<grpc::Server> server_;
   const std::string address_;
 };

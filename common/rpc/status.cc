@@ -2,7 +2,10 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "common/base/retry_after.h"
 
 namespace strata::rpc {
 namespace {
@@ -23,6 +26,13 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   const int code = static_cast<int>(status.code());
   return grpc::Status(IsKnown(code) ? static_cast<grpc::StatusCode>(code) : grpc::UNKNOWN,
                       CutMessage(status.message()));
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& context) {
+  if (const auto delay = RetryAfter(status)) {
+    context.AddTrailingMetadata(kRetryAfterKey, absl::StrCat(absl::ToInt64Milliseconds(*delay)));
+  }
+  return ToGrpcStatus(status);
 }
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {

@@ -1,6 +1,7 @@
 #ifndef STRATA_COMMON_RPC_STATUS_H_
 #define STRATA_COMMON_RPC_STATUS_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
@@ -13,6 +14,10 @@ namespace strata::rpc {
 inline constexpr int kMaxStatusMessageBytes = 2048;
 
 grpc::Status ToGrpcStatus(const absl::Status& status);
+// The same for the answer to the call of `context`: how soon to try again (retry_after.h) goes
+// along as the trailing metadata kRetryAfterKey, in milliseconds.
+inline constexpr char kRetryAfterKey[] = "retry-after-ms";
+grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& context);
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
 }  // namespace strata::rpc

@@ -80,6 +80,7 @@ run() {
 apt_packages=(
   cmake ninja-build ccache pkg-config g++ git
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libgrpc-dev libabsl-dev
+  libssl-dev openssl
   librocksdb-dev libgtest-dev libgmock-dev libcli11-dev libspdlog-dev nlohmann-json3-dev
   libpcre2-dev libicu-dev libxxhash-dev libzstd-dev libbenchmark-dev libyaml-cpp-dev
   prometheus-cpp-dev

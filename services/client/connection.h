@@ -17,6 +17,8 @@ struct ConnectionFlags {
   std::string tls_ca;
   std::string tls_cert;
   std::string tls_key;
+  // File that holds the bearer token; empty: the variable STRATA_TOKEN, and without it none.
+  std::string token_file;
   // Longest time for one call, in seconds; 0 is no limit.
   double timeout_s = 0;
 };
@@ -24,7 +26,8 @@ struct ConnectionFlags {
 // `flags` must outlive `app`.
 void AddConnectionFlags(CLI::App& app, ConnectionFlags& flags);
 
-// Opens a channel; it connects with the first call. An error names the TLS file at fault.
+// Opens a channel; it connects with the first call. An error names the TLS or token file at fault.
+// A token is sent over TLS or within this machine alone: else INVALID_ARGUMENT.
 absl::StatusOr<std::unique_ptr<v1::GenerateService::Stub>> Connect(const ConnectionFlags& flags);
 
 }  // namespace strata::client

@@ -119,6 +119,26 @@ TEST(ModelStoreTest, OneTenantsTrafficDoesNotEvictAnothersEvenShare) {
   EXPECT_EQ(Ask(*store, kBob, {5000000}), (std::vector<Tokens>{{5000001}}));
 }
 
+TEST(ModelStoreTest, ATenantsTextIsBoundedWhereTheOthersLeaveRoom) {
+  const auto store = OpenOrDie({.max_bytes = 64 << 20, .max_tenant_bytes = 1 << 20});
+  std::mt19937 random(8);
+  Teach(*store, kBob, {5000000, 5000001});
+  Teach(*store, kAlice, {6000000, 6000001});
+  const Tokens last = {4000000, 4000001, 4000002};
+  for (int i = 0; i < 3000; ++i) {
+    Teach(*store, kAlice, RandomTokens(random, 64, 1000000));
+    ASSERT_LE(store->bytes(), size_t{2} << 20);
+  }
+  Teach(*store, kAlice, last);
+  EXPECT_TRUE(Ask(*store, kAlice, {6000000}).empty());
+  EXPECT_EQ(Ask(*store, kAlice, {4000000}), (std::vector<Tokens>{{4000001, 4000002}}));
+  EXPECT_EQ(Ask(*store, kBob, {5000000}), (std::vector<Tokens>{{5000001}}));
+  EXPECT_GT(store->bytes(), size_t{1} << 18);
+  std::vector<std::string> warnings;
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(ModelStore::Open({.max_tenant_bytes = 100}, &warnings).status()));
+}
+
 TEST(ModelStoreTest, OverTheNumberOfTiersTheOneTaughtLongestAgoGoes) {
   const TemporaryFolder folder;
   const ModelStoreOptions options = {.dir = folder.path(), .max_tiers = 2};

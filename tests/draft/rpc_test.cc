@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/rpc/credentials.h"
 #include "common/rpc/request_id.h"
@@ -200,6 +201,19 @@ TEST_F(RpcTest, WhatCannotBeServedIsSaid) {
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = text}})));
   EXPECT_TRUE(
       absl::IsInvalidArgument(StartStatus({.tls = {.cert_file = cert, .key_file = empty}})));
+  const std::string key = Write("k", kServerKey), stranger = Write("x", kStrangerKey),
+                    damaged = Write("d", std::string(kServerCertificate).insert(200, "!"));
+  const absl::Status other = StartStatus({.tls = {.cert_file = cert, .key_file = stranger}});
+  EXPECT_TRUE(absl::IsInvalidArgument(other)) << other;
+  EXPECT_THAT(std::string(other.message()), HasSubstr(stranger));
+  const absl::Status broken = StartStatus({.tls = {.cert_file = damaged, .key_file = key}});
+  EXPECT_TRUE(absl::IsInvalidArgument(broken)) << broken;
+  EXPECT_THAT(std::string(broken.message()), HasSubstr(damaged));
+  // A good certificate, then a damaged one.
+  const std::string bundle =
+      Write("b", absl::StrCat(kServerCertificate, std::string(kServerCertificate, 200), "\n"));
+  EXPECT_THAT(std::string(StartStatus({.tls = {cert, key, bundle}}).message()),
+              HasSubstr("certificate 2 cannot be read"));
   const absl::Status missing =
       StartStatus({.tls = {.cert_file = cert, .key_file = cert + ".missing"}});
   EXPECT_TRUE(absl::IsNotFound(missing));
@@ -228,6 +242,74 @@ TEST_F(RpcTest, MutualTlsAdmitsOnlyTheAuthoritysClients) {
   EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
   EXPECT_TRUE(
       absl::IsInvalidArgument(MakeChannelCredentials({"", "", ca}, /*use_tls=*/false).status()));
+}
+
+TEST_F(RpcTest, ReplacedCertificatesServeNewConnectionsAndBrokenOnesDoNot) {
+  const TlsFiles files = {Write("sc", kServerCertificate), Write("sk", kServerKey),
+                          Write("ca", kClientCertificate)};
+  const auto server = Start({.listen = "localhost:0", .tls = files});
+  ASSERT_NE(server, nullptr);
+  Write("ck", kClientKey);
+  const auto call = [&](const char* server_certificate) {
+    const std::string folder = folder_.path();
+    const auto credentials = MakeChannelCredentials(
+        {Write("cc", kClientCertificate), folder + "/ck", Write("trusted", server_certificate)},
+        /*use_tls=*/true);
+    return credentials.ok() ? Call(server->address(), *credentials) : credentials.status();
+  };
+  // Until it is so, or not for a long time.
+  const auto becomes = [&](const char* server_certificate, bool good) {
+    for (int i = 0; i < 100; ++i) {
+      if (call(server_certificate).ok() == good) return true;
+      absl::SleepFor(absl::Milliseconds(200));
+    }
+    return false;
+  };
+  EXPECT_TRUE(call(kServerCertificate).ok());
+  // What is half replaced is not used: the certificate is not the key's.
+  Write("sc", kStrangerCertificate);
+  absl::SleepFor(absl::Milliseconds(1100));
+  EXPECT_TRUE(call(kServerCertificate).ok());
+  Write("sk", kStrangerKey);
+  EXPECT_TRUE(becomes(kStrangerCertificate, true));
+  EXPECT_FALSE(call(kServerCertificate).ok());
+  for (const char* broken : {"", "no PEM", "-----BEGIN CERTIFICATE-----\n"}) {
+    Write("sc", broken);
+    absl::SleepFor(absl::Milliseconds(1100));
+    EXPECT_TRUE(call(kStrangerCertificate).ok()) << broken;
+  }
+  // The clients' authorities are followed too.
+  Write("sc", kStrangerCertificate);
+  Write("ca", kServerCertificate);
+  EXPECT_TRUE(becomes(kStrangerCertificate, false));
+  Write("ca", kClientCertificate);
+  EXPECT_TRUE(becomes(kStrangerCertificate, true));
+}
+
+TEST_F(RpcTest, ChannelCredentialsFollowTheirFiles) {
+  const TlsFiles files = {.ca_file = Write("ca", kServerCertificate)};
+  const auto credentials = ReloadingChannelCredentials::Open(files, /*use_tls=*/true);
+  ASSERT_TRUE(credentials.ok()) << credentials.status();
+  const auto first = (*credentials)->Get();
+  EXPECT_EQ((*credentials)->Get(), first);
+  Write("ca", "broken");
+  absl::SleepFor(absl::Milliseconds(1100));
+  EXPECT_EQ((*credentials)->Get(), first);
+  Write("ca", kStrangerCertificate);
+  absl::SleepFor(absl::Milliseconds(1100));
+  EXPECT_NE((*credentials)->Get(), first);
+}
+
+TEST(LocalAddressTest, OnlyWhatStaysOnThisMachine) {
+  for (const char* local :
+       {"unix:/run/x", "localhost:1", "LocalHost:1", "127.0.0.1:0", "127.8.9.1:5", "[::1]:50061"}) {
+    EXPECT_TRUE(IsLocalAddress(local)) << local;
+  }
+  for (const char* other :
+       {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "127.example.com:1", "localhost.example.com:1",
+        "verify:1", "", "127.0.0.1", "128.0.0.1:1", "dns:///localhost:1"}) {
+    EXPECT_FALSE(IsLocalAddress(other)) << other;
+  }
 }
 
 TEST(RpcStatusTest, EveryCodeGoesBothWaysAndLongMessagesAreCut) {

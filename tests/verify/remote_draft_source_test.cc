@@ -117,6 +117,18 @@ TEST_F(RemoteDraft, SendsAgainWhatWasForgotten) {
   EXPECT_EQ(service_.whole, 1);
 }
 
+// gRPC is done with a stream some time after it was cancelled, on a thread of the channel.
+TEST_F(RemoteDraft, EndsCleanlyWithAStreamOpen) {
+  for (int i = 0; i < 50; ++i) {
+    source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
+                                   {"verifier", "model", "f", 100}, {}, nullptr);
+    tokens_.clear();
+    // Some are connected by then, and some are asked.
+    if (i % 2 == 0) ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+    if (i % 4 == 1) Ask();
+  }
+}
+
 TEST_F(RemoteDraft, ASilentServiceOpensTheBreaker) {
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
   service_.mode = FakeService::kSilent;

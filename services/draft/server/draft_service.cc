@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/rpc/status.h"
+#include "services/draft/hierarchy/request_checks.h"
 #include "services/draft/server/wire.h"
 
 namespace strata::draft {
@@ -172,6 +173,9 @@ grpc::Status DraftService::DraftOnce(grpc::ServerContext* context,
     return grpc::Status(grpc::INVALID_ARGUMENT, "the request must have a handshake");
   }
   const v1::Handshake& handshake = request->handshake();
+  if (absl::Status status = CheckVerifierId(handshake.verifier_id()); !status.ok()) {
+    return rpc::ToGrpcStatus(status);
+  }
   DraftTree tree;
   const absl::Status status = drafter_->DraftOnce(
       handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),

@@ -37,6 +37,11 @@ void AddTiers(CLI::App& app, Flags& flags) {
                  "Memory for all model tiers together, in bytes or like 512MB")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->capture_default_str();
+  app.add_option("--tenant-model-tier-bytes", flags.model_store.max_tenant_bytes,
+                 "Memory for the text of one tenant's model tier, in bytes or like 16MB; 0: as "
+                 "much as the others leave")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->capture_default_str();
   app.add_option("--model-tiers", flags.model_store.max_tiers,
                  "Most model tiers, that is pairs of model and tenant")
       ->check(CLI::Range(1, 1 << 20))

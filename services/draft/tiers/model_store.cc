@@ -62,6 +62,11 @@ absl::StatusOr<std::unique_ptr<ModelStore>> ModelStore::Open(const ModelStoreOpt
                                                    " bytes, must be at least ",
                                                    kMinModelStoreBytes));
   }
+  if (options.max_tenant_bytes > 0 && options.max_tenant_bytes < kMinModelStoreBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model tier memory of a tenant is ", options.max_tenant_bytes,
+                     " bytes, must be 0 or at least ", kMinModelStoreBytes));
+  }
   if (options.max_tiers < 1) return absl::InvalidArgumentError("max_tiers must be at least 1");
   std::unique_ptr<ModelStore> store(new ModelStore(options));
   if (!options.dir.empty()) {
@@ -192,6 +197,10 @@ void ModelStore::Change(const ModelKey& key, absl::FunctionRef<void(Entry&)> cha
     if (entry->dropped) continue;
     entry->last_learned = ++clock_;
     change(*entry);
+    if (options_.max_tenant_bytes > 0) {
+      while (entry->tier.bytes() > options_.max_tenant_bytes && entry->tier.ForgetOldest()) {
+      }
+    }
     Recount(*entry);
     break;
   }

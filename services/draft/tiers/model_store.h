@@ -30,6 +30,9 @@ struct ModelStoreOptions {
   std::string dir;
   // Memory for all model tiers together, at least kMinModelStoreBytes.
   size_t max_bytes = size_t{256} << 20;
+  // Most text of one tenant and model, in bytes of memory; over it the oldest is forgotten. 0: what
+  // the others leave. What is not text, recycled candidates and the calibration, is of fixed size.
+  size_t max_tenant_bytes = 0;
   // Most model tiers, that is pairs of model and tenant; over it the one taught the longest ago
   // is dropped.
   size_t max_tiers = 1024;

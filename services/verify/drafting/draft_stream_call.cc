@@ -4,13 +4,37 @@
 
 namespace strata::verify {
 
-std::shared_ptr<DraftStreamCall> DraftStreamCall::Start(v1::DraftService::Stub& stub) {
-  std::shared_ptr<DraftStreamCall> call(new DraftStreamCall());
+DraftStreams::DraftStreams(v1::DraftService::Stub& stub)
+    : stub_(stub), live_(std::make_shared<Live>()) {}
+
+DraftStreams::~DraftStreams() {
+  absl::MutexLock lock(&live_->mutex);
+  const auto none = [this]()
+                        ABSL_EXCLUSIVE_LOCKS_REQUIRED(live_->mutex) { return live_->streams == 0; };
+  live_->mutex.Await(absl::Condition(&none));
+}
+
+bool DraftStreams::idle() const {
+  absl::MutexLock lock(&live_->mutex);
+  return live_->streams == 0;
+}
+
+std::shared_ptr<DraftStreamCall> DraftStreams::Start() {
+  {
+    absl::MutexLock lock(&live_->mutex);
+    ++live_->streams;
+  }
+  std::shared_ptr<DraftStreamCall> call(new DraftStreamCall(),
+                                        [live = live_](DraftStreamCall* gone) {
+                                          delete gone;
+                                          absl::MutexLock lock(&live->mutex);
+                                          --live->streams;
+                                        });
   {
     absl::MutexLock lock(&call->mutex_);
     call->self_ = call;
   }
-  stub.async()->DraftStream(&call->context_, call.get());
+  stub_.async()->DraftStream(&call->context_, call.get());
   // Writes start outside of reactions; the hold keeps OnDone away from them until
   // the last read has failed.
   call->AddHold();

@@ -18,9 +18,6 @@ namespace strata::verify {
 // and whose window is full, holds up nobody. Thread-safe.
 class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v1::DraftResponse> {
  public:
-  // The object stays alive until gRPC is done with it.
-  static std::shared_ptr<DraftStreamCall> Start(v1::DraftService::Stub& stub);
-
   // Takes `request` to be sent, and makes its step the one awaited. False, with
   // nothing sent, if the stream has ended or the message before is not out by `deadline`.
   bool TrySend(v1::DraftRequest& request, absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -40,6 +37,7 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   void OnDone(const grpc::Status& status) override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  friend class DraftStreams;
   DraftStreamCall() = default;
 
   grpc::ClientContext context_;
@@ -57,6 +55,33 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   uint64_t awaited_step_ ABSL_GUARDED_BY(mutex_) = 0;
   bool answered_ ABSL_GUARDED_BY(mutex_) = false;
   v1::DraftResponse answer_ ABSL_GUARDED_BY(mutex_);
+};
+
+// Starts streams, and outlives them. The last reference to a stream may be gRPC's own, dropped on a
+// thread of the channel; were the channel's last reference dropped with it, the thread would wait
+// for itself. Thread-safe.
+class DraftStreams {
+ public:
+  // `stub` keeps the channel, and is destroyed later.
+  explicit DraftStreams(v1::DraftService::Stub& stub);
+  // Waits until gRPC is done with all streams, which are to be cancelled or at their end.
+  ~DraftStreams();
+  DraftStreams(const DraftStreams&) = delete;
+  DraftStreams& operator=(const DraftStreams&) = delete;
+
+  // The object stays alive until gRPC is done with it.
+  std::shared_ptr<DraftStreamCall> Start();
+  // Whether gRPC is done with all streams, so that the destructor would not wait.
+  bool idle() const;
+
+ private:
+  struct Live {
+    absl::Mutex mutex;
+    int streams ABSL_GUARDED_BY(mutex) = 0;
+  };
+
+  v1::DraftService::Stub& stub_;
+  const std::shared_ptr<Live> live_;
 };
 
 }  // namespace strata::verify

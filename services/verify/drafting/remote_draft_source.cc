@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "services/verify/drafting/draft_stream_call.h"
 #include "services/verify/drafting/draft_wire.h"
@@ -36,13 +38,13 @@ class RemoteDraftSource final : public DraftSource {
  public:
   RemoteDraftSource(std::shared_ptr<grpc::Channel> channel, const DraftIdentity& identity,
                     const RemoteDraftOptions& options, std::unique_ptr<DraftSource> fallback)
-      : channel_(std::move(channel)),
-        stub_(v1::DraftService::NewStub(channel_)),
+      : connection_(std::make_unique<Connection>(channel)),
+        channel_(std::move(channel)),
         identity_(identity),
         options_(options),
         fallback_(fallback != nullptr ? std::move(fallback) : NewNoDraftSource()),
         breaker_(options.breaker) {
-    channel_->GetState(/*try_to_connect=*/true);
+    Channel()->GetState(/*try_to_connect=*/true);
   }
 
   ~RemoteDraftSource() override {
@@ -53,7 +55,7 @@ class RemoteDraftSource final : public DraftSource {
 
   bool available() const override {
     return healthy_.load(std::memory_order_relaxed) &&
-           channel_->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
+           Channel()->GetState(/*try_to_connect=*/true) == GRPC_CHANNEL_READY;
   }
 
   std::optional<RemoteDraftStats> remote_stats() const override {
@@ -101,6 +103,13 @@ class RemoteDraftSource final : public DraftSource {
   }
 
  private:
+  struct Connection {
+    explicit Connection(const std::shared_ptr<grpc::Channel>& channel)
+        : stub(v1::DraftService::NewStub(channel)), streams(*stub) {}
+    const std::unique_ptr<v1::DraftService::Stub> stub;
+    DraftStreams streams;
+  };
+
   // What the service has been told of a sequence.
   struct Known {
     uint32_t epoch = 1;
@@ -297,13 +306,31 @@ class RemoteDraftSource final : public DraftSource {
       if (!breaker_.Allows(now)) return false;
     }
     if (call_ == nullptr) {
-      call_ = DraftStreamCall::Start(*stub_);
+      RenewChannel();
+      call_ = connection_->streams.Start();
       ++stream_;
       counters_.streams.Add(1);
       handshake_due_ = true;
       pending_closes_.Clear();
     }
     return true;
+  }
+
+  std::shared_ptr<grpc::Channel> Channel() const ABSL_LOCKS_EXCLUDED(channel_mutex_) {
+    absl::MutexLock lock(&channel_mutex_);
+    return channel_;
+  }
+
+  void RenewChannel() ABSL_LOCKS_EXCLUDED(channel_mutex_) {
+    if (options_.renew_channel == nullptr) return;
+    std::shared_ptr<grpc::Channel> channel = options_.renew_channel();
+    if (channel == Channel()) return;
+    // Not to be waited for.
+    std::erase_if(retired_, [](const auto& connection) { return connection->streams.idle(); });
+    retired_.push_back(std::move(connection_));
+    connection_ = std::make_unique<Connection>(channel);
+    absl::MutexLock lock(&channel_mutex_);
+    channel_.swap(channel);
   }
 
   // Adds what every message carries.
@@ -369,8 +396,12 @@ class RemoteDraftSource final : public DraftSource {
     spdlog::warn(format, std::forward<Args>(args)...);
   }
 
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<v1::DraftService::Stub> stub_;
+  // Earlier connections, perhaps with streams that gRPC is not done with.
+  std::vector<std::unique_ptr<Connection>> retired_;
+  std::unique_ptr<Connection> connection_;
+  mutable absl::Mutex channel_mutex_;
+  // That of connection_. Replaced by the scheduler's thread; available() reads it from others.
+  std::shared_ptr<grpc::Channel> channel_ ABSL_GUARDED_BY(channel_mutex_);
   const DraftIdentity identity_;
   const RemoteDraftOptions options_;
   const std::unique_ptr<DraftSource> fallback_;

@@ -4,6 +4,7 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -21,6 +22,9 @@ struct RemoteDraftOptions {
   // Pause after the service refused this verifier (FAILED_PRECONDITION: a foreign
   // tokenizer). It may be restarted with the right corpus.
   absl::Duration refused_pause = absl::Seconds(30);
+  // Asked before each stream that is opened: another channel than the last takes its place, as
+  // with new certificates. Null: the first stays.
+  std::function<std::shared_ptr<grpc::Channel>()> renew_channel;
 };
 
 // A channel to a draft service that reconnects within a second or two and notices a

@@ -16,6 +16,27 @@ void AddServing(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(4, 65536));
 }
 
+void AddAuthentication(CLI::App& app, Flags& flags) {
+  app.add_option("--auth-tokens", flags.auth_tokens,
+                 "JSON file of the bearer tokens that clients must show, by their SHA-256, and of "
+                 "the tenants that they speak for; read again when it changes");
+  app.add_flag("--insecure-auth", flags.insecure_auth,
+               "Take tokens without TLS on an address that is not this machine's alone");
+  app.add_option("--quota-concurrent", flags.quotas.concurrent_requests,
+                 "Most requests under way of a tenant whose tokens do not say; 0: no bound")
+      ->check(CLI::Range(0, 1 << 20))
+      ->capture_default_str();
+  app.add_option("--quota-requests", flags.quotas.requests_per_minute,
+                 "Most requests a minute of a tenant whose tokens do not say; 0: no bound")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  app.add_option("--quota-tokens", flags.quotas.tokens_per_minute,
+                 "Most tokens a minute, prompt and output, of a tenant whose tokens do not say; "
+                 "0: no bound")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50))
+      ->capture_default_str();
+}
+
 void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
   app.add_option("--model", flags.engine.model_dir,
                  "Model folder: config.json, *.safetensors, tokenizer.json")
@@ -132,14 +153,39 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "Embedded: memory for all model tiers, in bytes or like 512MB")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->capture_default_str();
+  app.add_option(
+         "--tenant-model-tier-bytes", flags.model_store.max_tenant_bytes,
+         "Embedded: Memory for the text of one tenant's model tier, in bytes or like 16MB; 0: as "
+         "much as the others leave")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->capture_default_str();
   app.add_option("--save-interval", flags.save_interval_s,
                  "Embedded: seconds between saves of the model tiers")
       ->check(CLI::Range(0.1, 1e6))
       ->capture_default_str();
 }
 
+// Tokens that travel in the clear are anybody's.
+void CheckAuthentication(const Flags& flags) {
+  if (flags.auth_tokens.empty()) {
+    if (flags.quotas == auth::Quotas()) return;
+    throw CLI::ValidationError("--quota-concurrent, --quota-requests, --quota-tokens",
+                               "need --auth-tokens: without it a tenant is whatever a client says");
+  }
+  if (!flags.serving.server.tls.cert_file.empty() || flags.insecure_auth ||
+      rpc::IsLocalAddress(flags.serving.server.listen)) {
+    return;
+  }
+  throw CLI::ValidationError("--auth-tokens",
+                             "needs TLS (--tls-cert, --tls-key) to serve on " +
+                                 flags.serving.server.listen +
+                                 ", or anybody on the way can read the tokens; --insecure-auth "
+                                 "allows it where something else protects the connections");
+}
+
 // What CLI11 cannot check option by option, and defaults that follow from other options.
 void CheckTogether(CLI::App& app, Flags& flags) {
+  CheckAuthentication(flags);
   if (flags.draft.empty()) flags.draft = flags.draft_address.empty() ? "embedded" : "remote";
   app.get_option("--draft")->default_str(flags.draft);
   if (flags.serving.server.max_threads == 0) {
@@ -172,6 +218,7 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
   app.set_version_flag("--version", STRATA_VERSION);
   AddServing(app, flags);
+  AddAuthentication(app, flags);
   AddModel(app, flags, dtype);
   AddScheduling(app, flags);
   AddDrafting(app, flags, budget);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "common/auth/quotas.h"
 #include "common/rpc/credentials.h"
 #include "common/rpc/serving.h"
 #include "services/draft/hierarchy/tree_drafter.h"
@@ -18,6 +19,10 @@ namespace strata::verify {
 // The configuration: see common/config for where it comes from, flags.cc for the help texts.
 struct Flags {
   rpc::ServingFlags serving;
+  // Empty: no authentication.
+  std::string auth_tokens;
+  bool insecure_auth = false;
+  auth::Quotas quotas;
   engine::EngineOptions engine;
   std::string model_id;
   SchedulerOptions scheduler;

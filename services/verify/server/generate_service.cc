@@ -2,6 +2,7 @@
 
 #include <grpcpp/server_context.h>
 
+#include <algorithm>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -77,6 +78,13 @@ v1::FinishReason ToProto(FinishReason reason) {
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
+// Most tokens that the request may come to, prompt and output.
+uint64_t MostTokens(const GenerationRequest& request, const engine::EngineInfo& info) {
+  const auto prompt = static_cast<int64_t>(request.prompt.size());
+  const int64_t room = std::max<int64_t>(0, info.max_sequence_length - prompt);
+  return static_cast<uint64_t>(prompt + std::min(room, request.max_tokens));
+}
+
 }  // namespace
 
 grpc::Status GenerateService::Generate(grpc::ServerContext* context,
@@ -100,8 +108,19 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
                                     const v1::GenerateRequest& request,
                                     grpc::ServerWriter<v1::GenerateResponse>& writer,
                                     RequestRecord& record) {
+  std::optional<RequestGate::Pass> pass;
+  if (gate_ != nullptr) {
+    auto admitted = gate_->Admit(context, request.tenant());
+    if (!admitted.ok()) return rpc::ToGrpcStatus(admitted.status(), context);
+    pass.emplace(*std::move(admitted));
+  }
   auto read = reader_.Read(request);
   if (!read.ok()) return rpc::ToGrpcStatus(read.status());
+  if (pass) {
+    read->tenant = pass->tenant;
+    absl::Status status = pass->quota.TakeTokens(MostTokens(*read, engine_.info()));
+    if (!status.ok()) return rpc::ToGrpcStatus(status, context);
+  }
   const uint64_t seed = read->sampling.seed;
   auto sink = std::make_shared<StreamSink>();
   if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
@@ -121,6 +140,7 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
       if (!sink->cancelled() && !writer.Write(response)) sink->Cancel();
     }
   }
+  if (pass) pass->quota.SetUsedTokens(end->stats.prompt_tokens + end->stats.output_tokens);
   if (end->status.ok()) {
     v1::GenerateResponse last;
     last.set_finish_reason(ToProto(end->reason));
@@ -131,8 +151,12 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
   return rpc::ToGrpcStatus(end->status);
 }
 
-grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetModelInfoRequest*,
+grpc::Status GenerateService::GetModelInfo(grpc::ServerContext* context,
+                                           const v1::GetModelInfoRequest*,
                                            v1::GetModelInfoResponse* response) {
+  if (gate_ != nullptr) {
+    if (auto status = gate_->Identify(*context); !status.ok()) return rpc::ToGrpcStatus(status);
+  }
   const engine::EngineInfo& info = engine_.info();
   response->set_model_id(identity_.model_id);
   response->set_architecture(info.architecture);
@@ -157,9 +181,16 @@ grpc::Status GenerateService::GetModelInfo(grpc::ServerContext*, const v1::GetMo
   return grpc::Status::OK;
 }
 
-grpc::Status GenerateService::Tokenize(grpc::ServerContext*, const v1::TokenizeRequest* request,
+grpc::Status GenerateService::Tokenize(grpc::ServerContext* context,
+                                       const v1::TokenizeRequest* request,
                                        v1::TokenizeResponse* response) {
   try {
+    std::optional<RequestGate::Pass> pass;
+    if (gate_ != nullptr) {
+      auto admitted = gate_->Admit(*context, "");
+      if (!admitted.ok()) return rpc::ToGrpcStatus(admitted.status(), *context);
+      pass.emplace(*std::move(admitted));
+    }
     auto ids = reader_.Tokenize(*request);
     if (!ids.ok()) return rpc::ToGrpcStatus(ids.status());
     for (TokenId id : *ids) response->add_ids(id);

@@ -5,6 +5,7 @@
 
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/scheduler.h"
+#include "services/verify/server/request_gate.h"
 #include "services/verify/server/request_reader.h"
 #include "services/verify/server/request_record.h"
 #include "strata/v1/generate.grpc.pb.h"
@@ -18,13 +19,19 @@ struct ServiceIdentity {
   std::string version;
 };
 
-// The RPC shell. Thread-safe; one thread a call.
+// The RPC shell. Every method asks the gate first (a test calls each one that the descriptor has).
+// Thread-safe; one thread a call.
 class GenerateService final : public v1::GenerateService::Service {
  public:
-  // All borrowed.
+  // All borrowed. `gate` may be null: then everybody is let in, without quotas, as the tenant that
+  // the request names.
   GenerateService(Scheduler& scheduler, const engine::Engine& engine, const RequestReader& reader,
-                  ServiceIdentity identity)
-      : scheduler_(scheduler), engine_(engine), reader_(reader), identity_(std::move(identity)) {}
+                  ServiceIdentity identity, RequestGate* gate = nullptr)
+      : scheduler_(scheduler),
+        engine_(engine),
+        reader_(reader),
+        identity_(std::move(identity)),
+        gate_(gate) {}
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override;
@@ -45,6 +52,7 @@ class GenerateService final : public v1::GenerateService::Service {
   const engine::Engine& engine_;
   const RequestReader& reader_;
   const ServiceIdentity identity_;
+  RequestGate* const gate_;
   RequestCounters counters_;
 };
 

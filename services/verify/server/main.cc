@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <random>
@@ -21,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/auth/token_table.h"
 #include "common/metrics/exporter.h"
 #include "common/metrics/process_metrics.h"
 #include "common/rpc/server.h"
@@ -41,6 +43,7 @@
 #include "services/verify/server/engine_status.h"
 #include "services/verify/server/flags.h"
 #include "services/verify/server/generate_service.h"
+#include "services/verify/server/request_gate.h"
 #include "services/verify/server/request_reader.h"
 #include "services/verify/server/verify_metrics.h"
 
@@ -113,17 +116,32 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeFallback(const DraftIdentity& i
                                 deadline);
 }
 
+// Gives one channel as long as the certificates stay the same.
+std::function<std::shared_ptr<grpc::Channel>()> DraftChannels(
+    const std::string& address, std::shared_ptr<rpc::ReloadingChannelCredentials> credentials) {
+  return [address, credentials = std::move(credentials),
+          used = std::shared_ptr<grpc::ChannelCredentials>(),
+          channel = std::shared_ptr<grpc::Channel>()]() mutable {
+    if (auto now = credentials->Get(); now != used) {
+      channel = NewDraftChannel(address, now);
+      used = std::move(now);
+    }
+    return channel;
+  };
+}
+
 absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags,
                                                               const DraftIdentity& identity) {
   const absl::Duration deadline = absl::Milliseconds(flags.draft_deadline_ms);
-  auto credentials = rpc::MakeChannelCredentials(flags.draft_tls_files, flags.draft_tls);
+  auto credentials = rpc::ReloadingChannelCredentials::Open(flags.draft_tls_files, flags.draft_tls);
   if (!credentials.ok()) return credentials.status();
   auto fallback = MakeFallback(identity, deadline);
   if (!fallback.ok()) return fallback.status();
   RemoteDraftOptions options;
   options.deadline = deadline;
-  return NewRemoteDraftSource(NewDraftChannel(flags.draft_address, *credentials), identity, options,
-                              *std::move(fallback));
+  options.renew_channel = DraftChannels(flags.draft_address, *std::move(credentials));
+  auto channel = options.renew_channel();
+  return NewRemoteDraftSource(std::move(channel), identity, options, *std::move(fallback));
 }
 
 absl::Status Serve(const Flags& flags) {
@@ -133,6 +151,13 @@ absl::Status Serve(const Flags& flags) {
   const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
 
   // Cheap checks first: loading a model takes seconds.
+  std::optional<RequestGate> gate;
+  if (!flags.auth_tokens.empty()) {
+    auto tokens = auth::OpenTokenFile(flags.auth_tokens, flags.quotas);
+    if (!tokens.ok()) return tokens.status();
+    gate.emplace(*std::move(tokens));
+  }
+  if (auto tls = rpc::ReadTlsFiles(flags.serving.server.tls); !tls.ok()) return tls.status();
   auto tokenizer = Tokenizer::Load(flags.engine.model_dir);
   if (!tokenizer.ok()) return tokenizer.status();
   auto chat_template = ChatTemplate::Load(flags.engine.model_dir);
@@ -197,7 +222,8 @@ absl::Status Serve(const Flags& flags) {
   const RequestReader reader(**tokenizer, chat_template.ok() ? chat_template->get() : nullptr,
                              info.vocab_size, info.eos_token_ids, limits);
   GenerateService service(scheduler, **engine, reader,
-                          {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION});
+                          {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION},
+                          gate ? &*gate : nullptr);
   const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
     CollectVerify(scheduler, **engine, service.counters(), service.identity(), page);
     if (!hierarchy) return;

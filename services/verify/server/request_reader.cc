@@ -18,11 +18,19 @@ constexpr size_t kMaxStopBytes = 256;
 constexpr int kMaxStopTokens = 1024;
 constexpr uint32_t kMaxTopLogprobs = 20;
 constexpr int kMaxChatMessages = 4096;
+// More than any model reads; a longer text would only be tokenized to be refused.
+constexpr size_t kMaxTextBytes = size_t{8} << 20;
 
 absl::Status CheckName(const char* field, const std::string& value) {
   if (value.size() <= kMaxNameBytes) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, " has ", value.size(), " bytes, at most ",
                                                  kMaxNameBytes, " are allowed"));
+}
+
+absl::Status CheckText(const char* field, size_t bytes) {
+  if (bytes <= kMaxTextBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, " has ", bytes, " bytes, at most ", kMaxTextBytes, " are allowed"));
 }
 
 uint64_t RandomSeed() {
@@ -127,6 +135,10 @@ absl::Status RequestReader::ReadSpeculation(const v1::SpeculationParameters& spe
           absl::StrCat("speculation.policy is ", static_cast<int>(speculation.policy()),
                        ", which is not a policy (0: the default, 1: locality, 2: calibrated)"));
   }
+  if (auto status = CheckText("speculation.predicted_text", speculation.predicted_text().size());
+      !status.ok()) {
+    return status;
+  }
   if (out.speculate && !speculation.predicted_text().empty()) {
     out.predicted = tokenizer_.Encode(speculation.predicted_text(), /*add_special_tokens=*/false);
     // Of no use: no answer gets that far.
@@ -147,13 +159,19 @@ absl::StatusOr<std::vector<TokenId>> RequestReader::ReadChat(const v1::ChatPromp
                                                    " messages, at most ", kMaxChatMessages,
                                                    " are allowed"));
   }
+  size_t bytes = 0;
   std::vector<ChatMessage> messages;
   for (const v1::ChatMessage& message : chat.messages()) {
     if (message.role().empty()) {
       return absl::InvalidArgumentError("a chat message has no role");
     }
+    if (auto status = CheckName("the role of a chat message", message.role()); !status.ok()) {
+      return status;
+    }
+    bytes += message.role().size() + message.content().size();
     messages.push_back({message.role(), message.content()});
   }
+  if (auto status = CheckText("chat", bytes); !status.ok()) return status;
   auto text = chat_template_->Render(messages, /*add_generation_prompt=*/true);
   if (!text.ok()) return text.status();
   // The template writes the special tokens out itself.
@@ -165,6 +183,7 @@ absl::StatusOr<std::vector<TokenId>> RequestReader::ReadPrompt(
   std::vector<TokenId> prompt;
   switch (request.prompt_case()) {
     case v1::GenerateRequest::kText:
+      if (auto status = CheckText("text", request.text().size()); !status.ok()) return status;
       prompt = tokenizer_.Encode(request.text(), /*add_special_tokens=*/true);
       break;
     case v1::GenerateRequest::kTokens:
@@ -196,6 +215,7 @@ absl::StatusOr<std::vector<TokenId>> RequestReader::Tokenize(
     const v1::TokenizeRequest& request) const {
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText:
+      if (auto status = CheckText("text", request.text().size()); !status.ok()) return status;
       return tokenizer_.Encode(request.text(), /*add_special_tokens=*/true);
     case v1::TokenizeRequest::kChat:
       return ReadChat(request.chat());

@@ -49,7 +49,8 @@ class RemoteDriver final : public DraftDriver {
       : address_(std::move(address)),
         stub_(std::move(stub)),
         identity_(identity),
-        call_(verify::DraftStreamCall::Start(*stub_)) {}
+        streams_(*stub_),
+        call_(streams_.Start()) {}
 
   ~RemoteDriver() override { call_->Cancel(); }
 
@@ -124,6 +125,7 @@ class RemoteDriver final : public DraftDriver {
   const std::string address_;
   const std::unique_ptr<v1::DraftService::Stub> stub_;
   const ReplayIdentity identity_;
+  verify::DraftStreams streams_;
   const std::shared_ptr<verify::DraftStreamCall> call_;
   uint64_t step_ = 0;
 };
