@@ -125,8 +125,9 @@ while [ "$1" != -- ]; do
 done
 shift
 mount -t proc proc "$root/proc"
+mount --bind /dev "$root/dev"
 mount -o remount,ro,bind "$root"
-exec env -i chroot --userspec=65532:65532 "$root" "$@"
+exec env -i /usr/sbin/chroot --userspec=65532:65532 "$root" "$@"
 """
 
 
@@ -217,6 +218,7 @@ def test_images_have_no_shell_and_all_libraries(images):
 @needs_chroot
 def test_corpus_and_draft_images_run_confined(images, volume, tmp_path):
     model = harness.environment_path("STRATA_TEST_MODEL")
+    tmp_path.chmod(0o755)
     (tmp_path / "text.txt").write_text("The quick brown fox jumps over the lazy dog.\n" * 50,
                                        encoding="utf-8")
     corpus, tiers = volume("corpus"), volume("tiers")

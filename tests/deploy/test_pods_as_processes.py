@@ -45,7 +45,7 @@ class Pod:
                 value = replaced[option]
             else:
                 value = mapped(value, mounts)
-            self.arguments.append(f"--{option}={value}")
+            self.arguments.append(f"--{option}={value}" if value else f"--{option}")
         self.service = harness.Service(name, folder, [
             *self.arguments, "--metrics-listen=127.0.0.1:0",
             f"--metrics-port-file={metrics_file}", *replaced.get("extra", [])])
