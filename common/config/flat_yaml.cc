@@ -1,6 +1,5 @@
 #include "common/config/flat_yaml.h"
 
-#include <unicode/utf8.h>
 #include <yaml-cpp/emitter.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
@@ -17,6 +16,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/tokenizer/utf8.h"
 
 namespace strata::config {
 namespace {
@@ -139,16 +139,7 @@ absl::StatusOr<std::string> ReadAll(std::istream& input) {
 
 }  // namespace
 
-bool IsUtf8(std::string_view text) {
-  int32_t i = 0;
-  const auto size = static_cast<int32_t>(text.size());
-  while (i < size) {
-    UChar32 character;
-    U8_NEXT(text.data(), i, size, character);
-    if (character < 0) return false;
-  }
-  return true;
-}
+bool IsUtf8(std::string_view text) { return tokenizer::ValidUtf8Prefix(text) == text.size(); }
 
 absl::StatusOr<std::vector<YamlEntry>> ReadFlatYaml(std::istream& input, const std::string& name) {
   const auto text = ReadAll(input);

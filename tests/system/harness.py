@@ -178,6 +178,12 @@ def drafted_by(answer: dict[str, Any], tier: str) -> int:
                if count["tier"] == tier)
 
 
+def drafted_remotely(answer: dict[str, Any]) -> int:
+    """Nodes of tiers that only a draft service has: the verify service's fallback knows the
+    context alone. Which of them gives a node depends on what was learned before."""
+    return sum(drafted_by(answer, tier) for tier in ("model", "recycled", "corpus"))
+
+
 class RunningGeneration:
     """A `strata generate` under way, whose text comes as the service sends it."""
 

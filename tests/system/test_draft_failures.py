@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import harness
 import pytest
@@ -50,15 +49,9 @@ def plain_text(service: harness.Service, *arguments: str) -> str:
     return result.stdout
 
 
-def drafted_remotely(answer: dict[str, Any]) -> int:
-    """Nodes of tiers that only a draft service has: the verify service's fallback knows the
-    context alone. Which of them gives a node depends on what was learned before."""
-    return sum(harness.drafted_by(answer, tier) for tier in ("model", "recycled", "corpus"))
-
-
 def wait_for_drafts(service: harness.Service) -> None:
     def come() -> bool:
-        return drafted_remotely(harness.generate(service, "The capital of France is",
+        return harness.drafted_remotely(harness.generate(service, "The capital of France is",
                                                  "--max-tokens", "16", "--ignore-eos")) > 0
 
     harness.wait_until(come, "drafts of the draft service", 60)
@@ -79,7 +72,7 @@ def test_killed_then_restarted(pair: Pair, sampling: list[str]) -> None:
     # And from the start without it.
     answer = harness.generate(pair.verify, PROMPT, *LONG, *sampling)
     assert answer["text"].strip() == expected.strip()
-    assert drafted_remotely(answer) == 0
+    assert harness.drafted_remotely(answer) == 0
     # The verify service drafts from the context by itself meanwhile.
     assert harness.drafted_by(answer, "context") > 0
     harness.wait_until(lambda: harness.info(pair.verify)["draft_available"] is False,
@@ -139,7 +132,7 @@ def test_a_corpus_of_another_tokenizer_drafts_nothing(foreign_corpus: Path,
                                  "--no-speculation")
         drafted = harness.generate(verify, PROMPT, "--max-tokens", "24", "--ignore-eos")
         assert drafted["token_ids"] == plain["token_ids"]
-        assert drafted_remotely(drafted) == 0
+        assert harness.drafted_remotely(drafted) == 0
         harness.wait_until(lambda: harness.info(verify)["draft_available"] is False,
                            "the verify service knows that it has no drafts")
 

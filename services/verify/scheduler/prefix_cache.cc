@@ -44,9 +44,7 @@ std::vector<PrefixCache::Node*> PrefixCache::Path(std::string_view tenant,
 
 std::vector<const engine::KvPage*> PrefixCache::Find(std::string_view tenant,
                                                      std::span<const TokenId> tokens) const {
-  std::vector<const engine::KvPage*> pages;
-  for (const Node* node : Path(tenant, tokens)) pages.push_back(node->page.get());
-  return pages;
+  return PagesOf(Path(tenant, tokens));
 }
 
 std::unique_ptr<engine::KvSequence> PrefixCache::NewSequence(std::string_view tenant,
@@ -54,9 +52,7 @@ std::unique_ptr<engine::KvSequence> PrefixCache::NewSequence(std::string_view te
   const std::vector<Node*> path = Path(tenant, tokens);
   if (path.empty()) return engine_.NewSequence();
   Touch(path.back());
-  std::vector<const engine::KvPage*> pages;
-  for (const Node* node : path) pages.push_back(node->page.get());
-  return engine_.NewSequence(pages);
+  return engine_.NewSequence(PagesOf(path));
 }
 
 void PrefixCache::Insert(std::string_view tenant, std::span<const TokenId> tokens,
@@ -101,6 +97,12 @@ void PrefixCache::Evict(int64_t count) {
   }
   // Some may be left that pages in use continue: those of a sequence that computed its own beside.
   while (engine_.kv_pages_free() < enough && !nodes_.empty()) Remove(nodes_.begin());
+}
+
+std::vector<const engine::KvPage*> PrefixCache::PagesOf(const std::vector<Node*>& path) {
+  std::vector<const engine::KvPage*> pages;
+  for (const Node* node : path) pages.push_back(node->page.get());
+  return pages;
 }
 
 void PrefixCache::Touch(Node* node) {

@@ -91,6 +91,7 @@ class PrefixCache {
   Node* Child(const Node& parent, std::span<const TokenId> block) const;
   // The nodes that Find speaks of, the first page's first.
   std::vector<Node*> Path(std::string_view tenant, std::span<const TokenId> tokens) const;
+  static std::vector<const engine::KvPage*> PagesOf(const std::vector<Node*>& path);
   // Makes `node` and what it continues the latest used.
   void Touch(Node* node);
   void Remove(std::list<Node>::iterator node);

@@ -14,10 +14,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "common/rpc/serving.h"
 #include "tests/bench/draft/service_process.h"
 #include "tests/bench/draft/soak.h"
-#include "tests/bench/replay/rows.h"
+#include "tests/bench/draft/tool.h"
 
 namespace strata::draft_bench {
 namespace {
@@ -173,11 +172,8 @@ absl::Status Judge(const SoakResult& result) {
 absl::Status Run(Flags flags) {
   flags.soak.duration = absl::Seconds(kDaySeconds / flags.speedup);
   flags.soak.idle = absl::Seconds(flags.idle_s / flags.speedup);
-  auto rows = replay::LoadRows(flags.replay_file, flags.soak.text.vocab_size);
+  auto rows = LoadTrafficRows(flags.replay_file, flags.soak.text.vocab_size);
   if (!rows.ok()) return rows.status();
-  if (std::all_of(rows->begin(), rows->end(), [](const auto& row) { return row.output.empty(); })) {
-    return absl::InvalidArgumentError(absl::StrCat(flags.replay_file, " has no outputs"));
-  }
   auto service = ServiceProcess::Start(flags.service, ServiceFlags(flags));
   if (!service.ok()) return service.status();
   auto result = Soak(flags.soak, *rows, **service);
@@ -197,13 +193,7 @@ int main(int argc, char** argv) {
       "strata-draft-soak: a day's traffic for a draft service of its own, in minutes, and what "
       "becomes of its memory.");
   strata::draft_bench::AddFlags(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : strata::rpc::kUsageError;
-  }
-  const absl::Status status = strata::draft_bench::Run(std::move(flags));
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "strata-draft-soak: %s\n", std::string(status.message()).c_str());
-  return 1;
+  return strata::draft_bench::RunTool("strata-draft-soak", app, argc, argv, [&flags] {
+    return strata::draft_bench::Run(std::move(flags));
+  });
 }

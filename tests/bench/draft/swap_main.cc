@@ -14,10 +14,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "common/rpc/serving.h"
 #include "tests/bench/draft/service_process.h"
 #include "tests/bench/draft/swap.h"
-#include "tests/bench/replay/rows.h"
+#include "tests/bench/draft/tool.h"
 
 namespace strata::draft_bench {
 namespace {
@@ -167,11 +166,8 @@ absl::Status Run(Flags flags) {
   if (!flags.cold && flags.swap.to.empty()) {
     return absl::InvalidArgumentError("--to or --cold must say what to measure");
   }
-  const auto rows = replay::LoadRows(flags.replay_file, flags.ask.text.vocab_size);
+  const auto rows = LoadTrafficRows(flags.replay_file, flags.ask.text.vocab_size);
   if (!rows.ok()) return rows.status();
-  if (std::all_of(rows->begin(), rows->end(), [](const auto& row) { return row.output.empty(); })) {
-    return absl::InvalidArgumentError(absl::StrCat(flags.replay_file, " has no outputs"));
-  }
   return flags.cold ? RunCold(flags, *rows) : RunSwap(flags, *rows);
 }
 
@@ -184,13 +180,7 @@ int main(int argc, char** argv) {
       "strata-draft-swap: message times of a draft service of its own while its corpus changes, or "
       "with a cold one.");
   strata::draft_bench::AddFlags(app, flags);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : strata::rpc::kUsageError;
-  }
-  const absl::Status status = strata::draft_bench::Run(std::move(flags));
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "strata-draft-swap: %s\n", std::string(status.message()).c_str());
-  return 1;
+  return strata::draft_bench::RunTool("strata-draft-swap", app, argc, argv, [&flags] {
+    return strata::draft_bench::Run(std::move(flags));
+  });
 }

@@ -8,22 +8,9 @@ into ~/.cache/strata/peers (or $STRATA_PEERS). Needs deploy/local/setup.sh to ha
 the folder above says what is measured.
 """
 
-import os
-import pathlib
 import sys
 
 import prepare
 
-
-def main() -> int:
-    try:
-        python = prepare.prepare_llama_cpp()
-    except prepare.PrepareError as error:
-        print(f"generate.py: {error}", file=sys.stderr)
-        return 1
-    compare = pathlib.Path(__file__).with_name("compare_generation.py")
-    os.execv(python, [str(python), str(compare), *sys.argv[1:]])
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(prepare.run_prepared("generate.py", prepare.prepare_llama_cpp, "compare_generation.py"))

@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tarfile
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -141,6 +142,16 @@ def prepare_llama_cpp() -> pathlib.Path:
               "-DLLAMA_CURL=OFF"], "configuring llama.cpp")
         _run(["cmake", "--build", build_dir, "--target", *tools], "compiling llama.cpp")
     return python
+
+
+def run_prepared(program: str, make_ready, script: str) -> int:
+    """Becomes `script` beside this file, run by the python of make_ready(); returns only if that fails."""
+    try:
+        python = make_ready()
+    except PrepareError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    os.execv(python, [str(python), str(HERE / script), *sys.argv[1:]])
 
 
 def prepare() -> pathlib.Path:

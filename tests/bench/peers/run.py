@@ -8,22 +8,9 @@ nothing of theirs is kept in this repository. Needs deploy/local/setup.sh to hav
 the folder above says what is run, and how far each is the peers' own code.
 """
 
-import os
-import pathlib
 import sys
 
 import prepare
 
-
-def main() -> int:
-    try:
-        python = prepare.prepare()
-    except prepare.PrepareError as error:
-        print(f"run.py: {error}", file=sys.stderr)
-        return 1
-    compare = pathlib.Path(__file__).with_name("compare.py")
-    os.execv(python, [str(python), str(compare), *sys.argv[1:]])
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(prepare.run_prepared("run.py", prepare.prepare, "compare.py"))
