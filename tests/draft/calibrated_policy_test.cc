@@ -227,8 +227,9 @@ TEST(CalibratedPolicyTest, LearnsWhichTierToFollow) {
   Calibration calibration;
   const EvidenceSources tiers = {nullptr, nullptr, nullptr, &model, &corpus};
   for (size_t at = 8; at + 4 < truth.size(); at += 4) {
-    LearnAccepted(tiers, std::span(truth).first(at), std::span(truth).subspan(at, 4), 11,
-                  calibration);
+    LearnObservation(
+        ObserveAccepted(tiers, std::span(truth).first(at), std::span(truth).subspan(at, 4)), 11,
+        calibration);
   }
   EXPECT_EQ(calibration.observations(), 147u * 4);
   DraftTree tree;

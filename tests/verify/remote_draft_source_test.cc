@@ -83,7 +83,8 @@ class RemoteDraft : public testing::Test {
     query.prompt_length = 1;
     query.node_budget = 4;
     std::vector<DraftReply> replies;
-    source_->Draft({&query, 1}, replies);
+    source_->Ask({&query, 1});
+    source_->Take(replies);
     return replies.at(0);
   }
   bool ResumesWithin(absl::Duration limit) {
@@ -228,18 +229,22 @@ class LocalSource final : public DraftSource {
       : asked_(asked), closed_(closed) {}
   const char* mode() const override { return "local"; }
   bool available() const override { return true; }
-  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
-    replies.assign(queries.size(), DraftReply());
-    for (size_t i = 0; i < queries.size(); ++i) {
-      asked_.push_back({queries[i].sequence_id, queries[i].has_feedback});
-      replies[i].tree.Add(kToken, -1, 0.5f, TierKind::kContext);
+  void Ask(std::span<const DraftQuery> queries) override {
+    for (const DraftQuery& query : queries) {
+      asked_.push_back({query.sequence_id, query.has_feedback});
     }
+    drafts_ = queries.size();
+  }
+  void Take(std::vector<DraftReply>& replies) override {
+    replies.assign(drafts_, DraftReply());
+    for (DraftReply& reply : replies) reply.tree.Add(kToken, -1, 0.5f, TierKind::kContext);
   }
   void Close(uint64_t sequence_id, std::span<const TokenId>) override {
     closed_.push_back(sequence_id);
   }
 
  private:
+  size_t drafts_ = 0;
   std::vector<Asked>& asked_;
   std::vector<uint64_t>& closed_;
 };
@@ -270,7 +275,8 @@ TEST_F(RemoteDraft, TheFallbackAnswersWhatIsMissedAndNothingElse) {
   const std::vector<int32_t> accepted = {0};
   query.accepted_nodes = accepted;
   std::vector<DraftReply> replies;
-  source_->Draft({&query, 1}, replies);
+  source_->Ask({&query, 1});
+  source_->Take(replies);
   ASSERT_EQ(replies.size(), 1u);
   EXPECT_TRUE(replies[0].missed);
   EXPECT_EQ(replies[0].tree.tokens, std::vector<TokenId>{LocalSource::kToken});
@@ -301,7 +307,8 @@ TEST_F(RemoteDraft, LongSequencesGoInSeveralMessages) {
   int steps = 0;
   for (; steps < 20 && answered < queries.size(); ++steps) {
     std::vector<DraftReply> replies;
-    source_->Draft(queries, replies);
+    source_->Ask(queries);
+    source_->Take(replies);
     answered = 0;
     for (const DraftReply& reply : replies) answered += reply.missed ? 0 : 1;
     EXPECT_GT(answered, 0u);

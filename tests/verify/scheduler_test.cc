@@ -56,14 +56,20 @@ class ScriptedSource final : public DraftSource {
   explicit ScriptedSource(TreeMaker make) : make_(std::move(make)) {}
   const char* mode() const override { return "scripted"; }
   bool available() const override { return true; }
-  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
+  void Ask(std::span<const DraftQuery> queries) override {
+    queries_.assign(queries.begin(), queries.end());
+  }
+  // Late, so that what the queries borrow is needed until then.
+  void Take(std::vector<DraftReply>& replies) override {
     replies.clear();
-    for (const DraftQuery& query : queries) replies.push_back(make_(query));
+    for (const DraftQuery& query : queries_) replies.push_back(make_(query));
+    queries_.clear();
   }
   void Close(uint64_t, std::span<const TokenId>) override {}
 
  private:
   const TreeMaker make_;
+  std::vector<DraftQuery> queries_;
 };
 
 std::unique_ptr<DraftSource> Scripted(TreeMaker make) {

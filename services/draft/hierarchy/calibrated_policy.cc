@@ -243,10 +243,12 @@ void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
   }
 }
 
-void LearnAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
-                   std::span<const TokenId> tokens, int64_t vocab_size, Calibration& calibration) {
+Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
+                            std::span<const TokenId> tokens) {
+  Observation observation;
   tokens = tokens.first(std::min(tokens.size(), kMaxLearned));
-  if (tokens.empty() || context.empty()) return;
+  if (tokens.empty() || context.empty()) return observation;
+  observation.tokens.assign(tokens.begin(), tokens.end());
   std::vector<ContextTail> tails = {ContextTail(context)};
   tails.reserve(tokens.size());
   while (tails.size() < tokens.size()) {
@@ -254,16 +256,21 @@ void LearnAccepted(const EvidenceSources& tiers, std::span<const TokenId> contex
   }
   std::vector<MatchQuery> queries(tails.size());
   for (size_t i = 0; i < tails.size(); ++i) queries[i].tail = &tails[i];
-  std::vector<TierEvidence> evidence(tails.size());
+  observation.evidence.resize(tails.size());
   std::vector<Evidence> answers(tails.size());
   for (int tier = 0; tier < kEvidenceTierCount; ++tier) {
     if (tiers[tier] == nullptr) continue;
     tiers[tier]->Match(queries, kMaxLevels, answers);
-    for (size_t i = 0; i < tails.size(); ++i) evidence[i][tier] = answers[i];
+    for (size_t i = 0; i < tails.size(); ++i) observation.evidence[i][tier] = answers[i];
   }
+  return observation;
+}
+
+void LearnObservation(const Observation& observation, int64_t vocab_size,
+                      Calibration& calibration) {
   Calibration::Workspace workspace;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    calibration.Learn(evidence[i], vocab_size, tokens[i], workspace);
+  for (size_t i = 0; i < observation.tokens.size(); ++i) {
+    calibration.Learn(observation.evidence[i], vocab_size, observation.tokens[i], workspace);
   }
 }
 

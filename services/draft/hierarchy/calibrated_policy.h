@@ -53,10 +53,19 @@ struct CalibratedJob {
 void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
                absl::Time deadline);
 
-// Teaches `calibration` that `tokens` came after `context`, one after the other. The tiers must not
-// hold them yet.
-void LearnAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
-                   std::span<const TokenId> tokens, int64_t vocab_size, Calibration& calibration);
+// Tokens that verification accepted, and what the tiers knew of the context of each.
+struct Observation {
+  std::vector<TokenId> tokens;
+  // One a token.
+  std::vector<TierEvidence> evidence;
+};
+
+// That `tokens` (the first 64) came after `context`, one after the other. The tiers must not hold
+// them yet.
+Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
+                            std::span<const TokenId> tokens);
+// Teaches `calibration` what was observed, at any later time.
+void LearnObservation(const Observation& observation, int64_t vocab_size, Calibration& calibration);
 
 }  // namespace strata::draft
 

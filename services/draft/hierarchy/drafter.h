@@ -79,9 +79,13 @@ class Drafter {
   virtual void CloseSession(uint64_t session) = 0;
   // Applies the updates and fills answers[i] for updates[i] (resized to match). Never fails
   // as a whole: each answer carries its own status. After `deadline` remaining
-  // trees are left as they are, possibly empty.
+  // trees are left as they are, possibly empty. What is to be learned from the updates waits for
+  // Learn, so that nobody who waits for drafts waits for that.
   virtual void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
                      std::vector<SequenceAnswer>& answers) = 0;
+  // Learns what the session's updates so far teach; to be called when the answers are passed on.
+  // What is left undone the session's next Draft, or its end, does first.
+  virtual void Learn(uint64_t session) = 0;
   // Stateless: drafts for `context` without touching any tier's state.
   virtual absl::Status DraftOnce(const std::string& model_id,
                                  const std::string& tokenizer_fingerprint, int64_t vocab_size,

@@ -52,6 +52,15 @@ struct Slot {
   std::atomic<int64_t> last_used = 0;
 };
 
+// What an update taught, put by until the answer is out.
+struct Lesson {
+  ModelKey key;
+  Observation observation;
+  std::vector<RowRanking> rankings;
+  // Has output to teach the model tier; null if not.
+  std::shared_ptr<Slot> slot;
+};
+
 struct Session {
   Session(std::string model, std::string fingerprint, int64_t vocabulary)
       : model_id(std::move(model)),
@@ -63,6 +72,7 @@ struct Session {
   const int64_t vocab_size;
   absl::Mutex mutex;
   absl::flat_hash_map<uint64_t, std::shared_ptr<Slot>> slots ABSL_GUARDED_BY(mutex);
+  std::vector<Lesson> lessons ABSL_GUARDED_BY(mutex);
   bool closed ABSL_GUARDED_BY(mutex) = false;
 };
 
@@ -93,6 +103,7 @@ class HierarchyDrafter final : public Drafter {
   void CloseSession(uint64_t session) override;
   void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
              std::vector<SequenceAnswer>& answers) override;
+  void Learn(uint64_t session) override;
   absl::Status DraftOnce(const std::string& model_id, const std::string& tokenizer_fingerprint,
                          int64_t vocab_size, const std::string& tenant,
                          std::span<const TokenId> context, std::span<const TokenId> predicted,
@@ -103,6 +114,10 @@ class HierarchyDrafter final : public Drafter {
 
  private:
   absl::Status CheckFingerprint(const std::string& tokenizer_fingerprint) const;
+  // Null if there is none of this handle.
+  std::shared_ptr<Session> FindSession(uint64_t session) const;
+  // Learns what is put by.
+  void TakeLessons(Session& session);
 
   // Applies one update; the answer's id, epoch and position are set already. The slot to draft for,
   // or null if the answer is complete.
@@ -198,20 +213,45 @@ void HierarchyDrafter::CloseSession(uint64_t session) {
     closed->closed = true;
     slots.swap(closed->slots);
   }
+  TakeLessons(*closed);
   for (const auto& [id, slot] : slots) Retire(*slot, /*teach_rest=*/true);
   trees_.SaveCalibrations();
+}
+
+std::shared_ptr<Session> HierarchyDrafter::FindSession(uint64_t session) const {
+  absl::ReaderMutexLock lock(&mutex_);
+  const auto it = sessions_.find(session);
+  return it == sessions_.end() ? nullptr : it->second;
+}
+
+void HierarchyDrafter::Learn(uint64_t session) {
+  if (const auto open = FindSession(session); open != nullptr) TakeLessons(*open);
+}
+
+void HierarchyDrafter::TakeLessons(Session& session) {
+  std::vector<Lesson> lessons;
+  {
+    absl::MutexLock lock(&session.mutex);
+    lessons.swap(session.lessons);
+  }
+  for (const Lesson& lesson : lessons) {
+    trees_.Learn(lesson.key, lesson.observation, session.vocab_size);
+    if (!lesson.rankings.empty()) {
+      options_.model_store->LearnRankings(lesson.key, lesson.rankings);
+    }
+    if (lesson.slot == nullptr) continue;
+    absl::MutexLock lock(&lesson.slot->mutex);
+    // Null if it has ended since, and was taught then.
+    if (lesson.slot->sequence != nullptr) lesson.slot->sequence->Teach();
+  }
 }
 
 void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> updates,
                              absl::Time deadline, std::vector<SequenceAnswer>& answers) {
   answers.clear();
   answers.resize(updates.size());
-  std::shared_ptr<Session> open;
-  {
-    absl::ReaderMutexLock lock(&mutex_);
-    const auto it = sessions_.find(session);
-    if (it != sessions_.end()) open = it->second;
-  }
+  const std::shared_ptr<Session> open = FindSession(session);
+  if (open != nullptr) TakeLessons(*open);
   std::vector<Pending> pending;
   absl::flat_hash_set<uint64_t> ids;
   for (size_t i = 0; i < updates.size(); ++i) {
@@ -352,6 +392,10 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
     absl::MutexLock lock(&session.mutex);
     // A call for the same sequence that overlaps breaks the contract; it loses.
     if (!session.closed) added = session.slots.emplace(update.sequence_id, slot).second;
+    // It may come with output: that of a verifier that changed its draft service.
+    if (added && update.tokens.size() > update.prompt_length) {
+      session.lessons.push_back({.slot = slot});
+    }
   }
   if (added) return slot;
   Retire(*slot, /*teach_rest=*/false);
@@ -375,28 +419,39 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
   // First, so that making room does not evict the sequence that the room is for.
   slot->last_used = absl::GetCurrentTimeNanos();
   if (!Reserve(0, update.tokens.size(), answer)) return nullptr;
+  bool applied = false;
   bool other_epoch = false;
+  Lesson lesson;
   {
     absl::MutexLock lock(&slot->mutex);
     Sequence* sequence = slot->sequence.get();
     if (sequence != nullptr && sequence->epoch() == update.epoch &&
         sequence->tokens().size() == update.position) {
-      if (ApplyFeedback(update, *sequence, answer)) {
+      applied = ApplyFeedback(update, *sequence, answer);
+      if (applied) {
         slot->reserved_tokens += update.tokens.size();
-        // A verifier that wants no drafts need not wait for this either.
+        // Before the context tier holds them. A verifier that wants no drafts need not wait for
+        // this either.
         if (update.has_feedback || update.node_budget > 0) {
-          trees_.Learn(RequestFor(update, *sequence, session.vocab_size), update.tokens);
-        }
-        if (options_.model_store != nullptr && !update.rankings.empty()) {
-          options_.model_store->LearnRankings(sequence->model_key(), update.rankings);
+          lesson.observation =
+              trees_.Observe(RequestFor(update, *sequence, session.vocab_size), update.tokens);
         }
         sequence->Append(update.tokens);
-        return slot;
+        lesson.key = sequence->model_key();
+        if (options_.model_store != nullptr) {
+          lesson.rankings.assign(update.rankings.begin(), update.rankings.end());
+        }
+        if (sequence->has_to_teach()) lesson.slot = slot;
       }
     } else {
       Fail(answer, SequenceStatus::kUnknown, "");
       other_epoch = sequence != nullptr && sequence->epoch() != update.epoch;
     }
+  }
+  if (applied) {
+    absl::MutexLock lock(&session.mutex);
+    session.lessons.push_back(std::move(lesson));
+    return slot;
   }
   Release(0, update.tokens.size());
   if (other_epoch) Remove(session, update.sequence_id, slot, /*teach_rest=*/false);

@@ -26,26 +26,26 @@ Sequence::Sequence(uint32_t epoch, ModelKey key, std::span<const TokenId> prompt
       predicted_(predicted.empty() ? nullptr : std::make_unique<PredictedTier>(prompt, predicted)),
       taught_(prompt.empty() ? 0 : prompt.size() - 1) {}
 
-void Sequence::Append(std::span<const TokenId> tokens) {
-  context_.Append(tokens);
-  while (this->tokens().size() >= taught_ + kSegmentKeys + kTailTokens) {
-    TeachUpTo(taught_ + kSegmentKeys);
-  }
+bool Sequence::has_to_teach() const {
+  return store_ != nullptr && tokens().size() >= taught_ + kSegmentKeys + kTailTokens;
+}
+
+void Sequence::Teach() {
+  while (has_to_teach()) TeachUpTo(taught_ + kSegmentKeys);
 }
 
 void Sequence::Finish() {
+  if (store_ == nullptr) return;
   // The last token has no continuation.
   const size_t end = tokens().empty() ? 0 : tokens().size() - 1;
   while (taught_ < end) TeachUpTo(std::min(end, taught_ + kSegmentKeys));
 }
 
 void Sequence::TeachUpTo(size_t end) {
-  if (store_ != nullptr) {
-    const size_t begin = taught_ - std::min(taught_, kLeadTokens);
-    const size_t tail = std::min(tokens().size(), end + kTailTokens);
-    store_->Learn(key_, tokens().subspan(begin, tail - begin),
-                  static_cast<uint32_t>(taught_ - begin), static_cast<uint32_t>(end - begin));
-  }
+  const size_t begin = taught_ - std::min(taught_, kLeadTokens);
+  const size_t tail = std::min(tokens().size(), end + kTailTokens);
+  store_->Learn(key_, tokens().subspan(begin, tail - begin), static_cast<uint32_t>(taught_ - begin),
+                static_cast<uint32_t>(end - begin));
   taught_ = end;
 }
 

@@ -32,8 +32,11 @@ class Sequence {
   // Null if the client predicted nothing.
   const PredictedTier* predicted() const { return predicted_.get(); }
 
+  void Append(std::span<const TokenId> tokens) { context_.Append(tokens); }
+  // Whether enough of the output is complete for Teach.
+  bool has_to_teach() const;
   // Teaches the model tier what has become complete, in portions.
-  void Append(std::span<const TokenId> tokens);
+  void Teach();
   // Teaches the rest. No Append after it.
   void Finish();
 
@@ -46,7 +49,7 @@ class Sequence {
   bool AcceptedTiers(std::span<const int32_t> nodes, std::vector<TierKind>& tiers) const;
 
  private:
-  // Teaches keys up to `end` (exclusive), which is at most tokens().size().
+  // Teaches keys up to `end` (exclusive), which is at most tokens().size(). There is a store.
   void TeachUpTo(size_t end);
 
   const uint32_t epoch_;

@@ -67,11 +67,17 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
   GrowTrees(options_.calibrated, jobs, deadline);
 }
 
-void TreeDrafter::Learn(const TreeRequest& request, std::span<const TokenId> tokens) const {
-  if (!IsCalibrated(request)) return;
+Observation TreeDrafter::Observe(const TreeRequest& request,
+                                 std::span<const TokenId> tokens) const {
+  if (!IsCalibrated(request)) return {};
   const Sources sources = SourcesOf(request);
-  LearnAccepted(sources.tiers, request.context, tokens, request.limits.vocab_size,
-                *calibrations_.Get(*request.key));
+  return ObserveAccepted(sources.tiers, request.context, tokens);
+}
+
+void TreeDrafter::Learn(const ModelKey& key, const Observation& observation,
+                        int64_t vocab_size) const {
+  if (observation.tokens.empty()) return;
+  LearnObservation(observation, vocab_size, *calibrations_.Get(key));
 }
 
 }  // namespace strata::draft

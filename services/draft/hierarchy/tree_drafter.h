@@ -52,9 +52,12 @@ class TreeDrafter {
   // Fills every request's tree. Those of the calibrated policy are drafted together. After
   // `deadline` trees are left as they are, possibly empty.
   void Draft(std::span<const TreeRequest> requests, absl::Time deadline) const;
-  // Calibrates with `tokens`, which verification accepted after request.context. The context tier
-  // must not hold them yet; request.tree is not used.
-  void Learn(const TreeRequest& request, std::span<const TokenId> tokens) const;
+  // What there is to learn from `tokens`, which verification accepted after request.context;
+  // nothing for policies that do not learn. The context tier must not hold them yet; request.tree
+  // is not used.
+  Observation Observe(const TreeRequest& request, std::span<const TokenId> tokens) const;
+  // Calibrates the drafts of `key` with what was observed.
+  void Learn(const ModelKey& key, const Observation& observation, int64_t vocab_size) const;
   // Hands what was learned to the model store.
   void SaveCalibrations() const { calibrations_.Save(); }
 

@@ -43,6 +43,8 @@ class DraftService final : public v1::DraftService::Service {
     metrics::Counter messages;
     // From a message's arrival until its answer is ready.
     metrics::SecondsHistogram service_seconds;
+    // What was learned from a message, after its answer.
+    metrics::SecondsHistogram learn_seconds;
   };
   const Counters& counters() const { return counters_; }
 

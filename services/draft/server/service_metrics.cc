@@ -18,6 +18,9 @@ void CollectService(const DraftService& service, const std::string& version, met
   page.AddHistogram("strata_draft_service_seconds",
                     "From the arrival of a message until its answer is ready.",
                     counters.service_seconds.Snapshot());
+  page.AddHistogram("strata_draft_learn_seconds",
+                    "Learning from a message, after its answer is out.",
+                    counters.learn_seconds.Snapshot());
 }
 
 }  // namespace strata::draft

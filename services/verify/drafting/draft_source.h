@@ -16,7 +16,7 @@
 namespace strata::verify {
 
 // What the scheduler tells a draft source about one live sequence. The spans are
-// borrowed for the call; the source keeps what it needs.
+// borrowed until the answer is taken; the source keeps what it needs.
 struct DraftQuery {
   uint64_t sequence_id = 0;
   // The whole sequence: prompt, then output so far.
@@ -56,9 +56,11 @@ struct RemoteDraftStats {
   metrics::HistogramSnapshot round_trip;
 };
 
-// Where drafts come from. Never fails: whatever happens, a query is answered with
-// a valid tree (by ValidateDraftTree) or an empty one, soon after the deadline at
-// the latest. Called from the scheduler's thread alone, except available() and remote_stats().
+// Where drafts come from. A step asks as soon as it knows its tokens and takes the answer when the
+// next one begins, so that both sides have other things to do meanwhile. Never fails: whatever
+// happens, a query is answered with a valid tree (by ValidateDraftTree) or an empty one, soon after
+// the deadline at the latest. Called from the scheduler's thread alone, except available() and
+// remote_stats().
 class DraftSource {
  public:
   virtual ~DraftSource() = default;
@@ -68,8 +70,10 @@ class DraftSource {
   virtual bool available() const = 0;
   // Of a source that asks a service; nothing of others. Thread-safe.
   virtual std::optional<RemoteDraftStats> remote_stats() const { return std::nullopt; }
-  // replies[i] answers queries[i].
-  virtual void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) = 0;
+  // Begins to draft. The deadline counts from here. Take is next, but for Close of other sequences.
+  virtual void Ask(std::span<const DraftQuery> queries) = 0;
+  // replies[i] answers queries[i] of the last Ask. Waits for them until the deadline.
+  virtual void Take(std::vector<DraftReply>& replies) = 0;
   // The sequence ended; `tokens` is all of it. Forgets it, teaches the model tier.
   virtual void Close(uint64_t sequence_id, std::span<const TokenId> tokens) = 0;
 };

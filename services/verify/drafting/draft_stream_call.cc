@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
+
 namespace strata::verify {
 
 DraftStreams::DraftStreams(v1::DraftService::Stub& stub)
@@ -56,13 +58,14 @@ bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
   return true;
 }
 
-bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response) {
+bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response, absl::Time& arrival) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return answered_ || ended_; };
   mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
   if (!answered_) return false;
   answered_ = false;
   response.Swap(&answer_);
+  arrival = arrival_;
   return true;
 }
 
@@ -84,6 +87,7 @@ void DraftStreamCall::OnReadDone(bool ok) {
       if (incoming_.step() == awaited_step_) {
         answer_.Swap(&incoming_);
         answered_ = true;
+        arrival_ = absl::Now();
       }
     } else {
       ended_ = true;

@@ -21,9 +21,10 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   // Takes `request` to be sent, and makes its step the one awaited. False, with
   // nothing sent, if the stream has ended or the message before is not out by `deadline`.
   bool TrySend(v1::DraftRequest& request, absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits for the answer to the step sent last. False at the deadline, or when the
-  // stream ends. Answers to earlier steps are dropped.
-  bool Await(absl::Time deadline, v1::DraftResponse& response) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits for the answer to the step sent last; `arrival` is when it came. False at the deadline,
+  // or when the stream ends. Answers to earlier steps are dropped.
+  bool Await(absl::Time deadline, v1::DraftResponse& response, absl::Time& arrival)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether the stream can carry nothing more.
   bool ended() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -54,6 +55,7 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   grpc::Status status_ ABSL_GUARDED_BY(mutex_);
   uint64_t awaited_step_ ABSL_GUARDED_BY(mutex_) = 0;
   bool answered_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time arrival_ ABSL_GUARDED_BY(mutex_);
   v1::DraftResponse answer_ ABSL_GUARDED_BY(mutex_);
 };
 

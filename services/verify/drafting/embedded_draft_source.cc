@@ -1,11 +1,16 @@
 #include "services/verify/drafting/embedded_draft_source.h"
 
 #include <cstddef>
+#include <exception>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "spdlog/spdlog.h"
 
 namespace strata::verify {
 namespace {
@@ -17,24 +22,107 @@ class EmbeddedDraftSource final : public DraftSource {
       : drafter_(std::move(drafter)),
         session_(session),
         vocab_size_(vocab_size),
-        deadline_(deadline) {}
-  ~EmbeddedDraftSource() override { drafter_->CloseSession(session_); }
+        deadline_(deadline),
+        worker_([this] { Run(); }) {}
+  ~EmbeddedDraftSource() override {
+    {
+      absl::MutexLock lock(&mutex_);
+      stopping_ = true;
+    }
+    worker_.join();
+    drafter_->CloseSession(session_);
+  }
 
   const char* mode() const override { return "embedded"; }
   bool available() const override { return true; }
 
-  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
-    replies.assign(queries.size(), DraftReply());
-    const absl::Time deadline = absl::Now() + deadline_;
+  void Ask(std::span<const DraftQuery> queries) override {
+    absl::MutexLock lock(&mutex_);
+    queries_.assign(queries.begin(), queries.end());
+    deadline_of_queries_ = absl::Now() + deadline_;
+    asked_ = true;
+  }
+
+  void Take(std::vector<DraftReply>& replies) override {
+    absl::MutexLock lock(&mutex_);
+    const auto drafted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !asked_; };
+    // The drafter keeps the deadline.
+    mutex_.Await(absl::Condition(&drafted));
+    replies.swap(replies_);
+    replies_.clear();
+  }
+
+  void Close(uint64_t sequence_id, std::span<const TokenId> tokens) override {
+    absl::MutexLock lock(&mutex_);
+    ended_.push_back({sequence_id, {tokens.begin(), tokens.end()}});
+  }
+
+ private:
+  struct Ended {
+    uint64_t sequence_id;
+    std::vector<TokenId> tokens;
+  };
+  struct Known {
+    uint32_t epoch = 1;
+    // Tokens that the drafter holds; 0: it must be sent the sequence whole.
+    size_t known = 0;
+    // Whether the last reply's tree is one that the drafter remembers.
+    bool offered = false;
+  };
+
+  // The worker: first what somebody waits for, then what can wait.
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_) {
+    while (true) {
+      std::vector<DraftQuery> queries;
+      std::vector<Ended> ended;
+      absl::Time deadline;
+      bool asked = false;
+      {
+        absl::MutexLock lock(&mutex_);
+        const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+          return asked_ || !ended_.empty() || stopping_;
+        };
+        mutex_.Await(absl::Condition(&work));
+        if (!asked_ && ended_.empty()) return;
+        asked = asked_;
+        if (asked) queries.swap(queries_);
+        ended.swap(ended_);
+        deadline = deadline_of_queries_;
+      }
+      std::vector<DraftReply> replies(queries.size());
+      try {
+        Draft(queries, deadline, replies);
+      } catch (const std::exception& error) {
+        // No draft is worth a request.
+        spdlog::error("drafting failed: {}", error.what());
+        replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
+      }
+      // An Ask that came meanwhile, while nothing was asked, is for the next round.
+      if (asked) {
+        absl::MutexLock lock(&mutex_);
+        replies_.swap(replies);
+        asked_ = false;
+      }
+      try {
+        drafter_->Learn(session_);
+        for (const Ended& sequence : ended) Forget(sequence.sequence_id, sequence.tokens);
+      } catch (const std::exception& error) {
+        spdlog::error("learning from verified drafts failed: {}", error.what());
+      }
+    }
+  }
+
+  void Draft(std::span<const DraftQuery> queries, absl::Time deadline,
+             std::vector<DraftReply>& replies) {
     std::vector<size_t> asked(queries.size());
     for (size_t i = 0; i < asked.size(); ++i) asked[i] = i;
     // The second round sends again, whole, what the drafter had forgotten.
     for (int round = 0; round < 2 && !asked.empty(); ++round) {
-      asked = Ask(queries, asked, deadline, replies);
+      asked = AskDrafter(queries, asked, deadline, replies);
     }
   }
 
-  void Close(uint64_t sequence_id, std::span<const TokenId> tokens) override {
+  void Forget(uint64_t sequence_id, std::span<const TokenId> tokens) {
     const auto it = sequences_.find(sequence_id);
     if (it == sequences_.end()) return;
     draft::SequenceUpdate update;
@@ -50,18 +138,10 @@ class EmbeddedDraftSource final : public DraftSource {
     sequences_.erase(it);
   }
 
- private:
-  struct Known {
-    uint32_t epoch = 1;
-    // Tokens that the drafter holds; 0: it must be sent the sequence whole.
-    size_t known = 0;
-    // Whether the last reply's tree is one that the drafter remembers.
-    bool offered = false;
-  };
-
   // Asks for queries[i] for i in `indices`; returns those the drafter does not know.
-  std::vector<size_t> Ask(std::span<const DraftQuery> queries, const std::vector<size_t>& indices,
-                          absl::Time deadline, std::vector<DraftReply>& replies) {
+  std::vector<size_t> AskDrafter(std::span<const DraftQuery> queries,
+                                 const std::vector<size_t>& indices, absl::Time deadline,
+                                 std::vector<DraftReply>& replies) {
     std::vector<draft::SequenceUpdate> updates;
     updates.reserve(indices.size());
     for (const size_t i : indices) {
@@ -114,7 +194,20 @@ class EmbeddedDraftSource final : public DraftSource {
   const uint64_t session_;
   const int64_t vocab_size_;
   const absl::Duration deadline_;
+  // The worker's alone.
   absl::flat_hash_map<uint64_t, Known> sequences_;
+
+  absl::Mutex mutex_;
+  // From Ask until the worker has drafted.
+  bool asked_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<DraftQuery> queries_ ABSL_GUARDED_BY(mutex_);
+  absl::Time deadline_of_queries_ ABSL_GUARDED_BY(mutex_);
+  std::vector<DraftReply> replies_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Ended> ended_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Last: starts when all else is there.
+  std::thread worker_;
 };
 
 }  // namespace

@@ -11,8 +11,8 @@
 
 namespace strata::verify {
 
-// Drafts from a hierarchy in this process. Tells it only what is new of each
-// sequence. `deadline` bounds one Draft call. Errors are those of
+// Drafts from a hierarchy in this process, on a thread of its own. Tells it only what is new of
+// each sequence. `deadline` bounds the drafts of one Ask. Errors are those of
 // Drafter::OpenSession (a foreign tokenizer is FAILED_PRECONDITION).
 absl::StatusOr<std::unique_ptr<DraftSource>> NewEmbeddedDraftSource(
     std::shared_ptr<draft::Drafter> drafter, const DraftIdentity& identity,

@@ -1,3 +1,4 @@
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <vector>
@@ -11,10 +12,12 @@ class NoDraftSource final : public DraftSource {
  public:
   const char* mode() const override { return "off"; }
   bool available() const override { return false; }
-  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
-    replies.assign(queries.size(), DraftReply());
-  }
+  void Ask(std::span<const DraftQuery> queries) override { asked_ = queries.size(); }
+  void Take(std::vector<DraftReply>& replies) override { replies.assign(asked_, DraftReply()); }
   void Close(uint64_t /*sequence_id*/, std::span<const TokenId> /*tokens*/) override {}
+
+ private:
+  size_t asked_ = 0;
 };
 
 }  // namespace

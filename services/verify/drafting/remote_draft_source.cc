@@ -71,15 +71,30 @@ class RemoteDraftSource final : public DraftSource {
     return stats;
   }
 
-  void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
-    replies.assign(queries.size(), DraftReply());
-    if (queries.empty()) return;
+  void Ask(std::span<const DraftQuery> queries) override {
+    queries_.assign(queries.begin(), queries.end());
+    replies_.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
+    unanswered_.clear();
+    question_ = Question::kNone;
     const absl::Time start = absl::Now();
-    if (!DraftRemotely(queries, start, replies)) {
-      for (const DraftQuery& query : queries) sequences_[query.sequence_id].offered = false;
+    deadline_ = start + options_.deadline;
+    if (queries_.empty() || !breaker_.Allows(start) || !EnsureStream(start)) return;
+    for (size_t i = 0; i < queries_.size(); ++i) {
+      if (start >= sequences_[queries_[i].sequence_id].not_before) unanswered_.push_back(i);
     }
+    SendQuestion();
+  }
+
+  void Take(std::vector<DraftReply>& replies) override {
+    if (!TakeAnswers()) {
+      for (const DraftQuery& query : queries_) sequences_[query.sequence_id].offered = false;
+    }
+    question_ = Question::kNone;
     counters_.breaker_open.Set(breaker_.closed() ? 0 : 1);
-    FallBack(queries, replies);
+    FallBack();
+    replies.swap(replies_);
+    replies_.clear();
+    queries_.clear();
   }
 
   void Close(uint64_t sequence_id, std::span<const TokenId> tokens) override {
@@ -88,7 +103,9 @@ class RemoteDraftSource final : public DraftSource {
     if (it == sequences_.end()) return;
     const Known known = it->second;
     sequences_.erase(it);
-    if (call_ == nullptr || call_->ended() || !breaker_.closed()) return;
+    // While a question is open its answer is the one that the stream waits for.
+    const bool open = question_ == Question::kSent;
+    if (call_ == nullptr || (!open && call_->ended()) || !breaker_.closed()) return;
     if (known.stream != stream_ || known.sent == 0 || known.sent > tokens.size()) return;
     if (pending_closes_.size() >= kMaxPendingCloses) pending_closes_.DeleteSubrange(0, 1);
     v1::SequenceRequest* close = pending_closes_.Add();
@@ -98,6 +115,7 @@ class RemoteDraftSource final : public DraftSource {
     AppendTokens(tokens.subspan(known.sent), close->mutable_tokens());
     close->set_close(true);
     // Now if the stream is idle, else with the next step.
+    if (open) return;
     v1::DraftRequest request;
     Send(request, absl::InfinitePast());
   }
@@ -122,25 +140,25 @@ class RemoteDraftSource final : public DraftSource {
     absl::Time not_before = absl::InfinitePast();
   };
 
-  // False if there is no answer to speak of.
-  bool DraftRemotely(std::span<const DraftQuery> queries, absl::Time start,
-                     std::vector<DraftReply>& replies) {
-    for (DraftReply& reply : replies) reply.missed = true;
-    if (!breaker_.Allows(start) || !EnsureStream(start)) return false;
-    const absl::Time deadline = start + options_.deadline;
-    std::vector<size_t> asked;
-    for (size_t i = 0; i < queries.size(); ++i) {
-      if (start >= sequences_[queries[i].sequence_id].not_before) asked.push_back(i);
-    }
+  enum class Question {
+    // Nothing is, or was, to be asked.
+    kNone,
+    // The stream did not take it in time.
+    kUnsent,
+    kSent,
+  };
+
+  // Waits for the answers to what Ask asked. False if there is none to speak of.
+  bool TakeAnswers() {
+    if (question_ == Question::kNone) return false;
     bool answered = false;
     // The second round sends again, whole, what the service did not know.
-    for (int round = 0; round < 2; ++round) {
-      KeepWhatFits(queries, asked);
-      if (asked.empty()) break;
-      if (!Ask(queries, asked, deadline, replies)) break;
+    for (int round = 0; round < 2 && question_ == Question::kSent; ++round) {
+      if (!AwaitAnswer()) break;
       answered = true;
+      question_ = Question::kNone;
+      if (round == 0) SendQuestion();
     }
-    if (!answered && asked.empty()) return false;
     if (answered) {
       if (!breaker_.closed()) spdlog::info("draft service answers; drafting resumes");
       breaker_.OnAnswer();
@@ -176,44 +194,52 @@ class RemoteDraftSource final : public DraftSource {
     return query.tokens.size() - known.sent + rankings;
   }
 
-  // One exchange for queries[i], i in `indices`, which is replaced by those to send again. False
-  // without an answer in time.
-  bool Ask(std::span<const DraftQuery> queries, std::vector<size_t>& indices, absl::Time deadline,
-           std::vector<DraftReply>& replies) {
-    const absl::Duration left = deadline - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
+  // Sends unanswered_, less what there is no room for. question_ says what became of it.
+  void SendQuestion() {
+    KeepWhatFits(queries_, unanswered_);
+    if (unanswered_.empty()) return;
+    question_ = Question::kUnsent;
+    sent_at_ = absl::Now();
+    const absl::Duration left = deadline_ - sent_at_;
+    if (left <= absl::ZeroDuration()) return;
     v1::DraftRequest request;
     request.set_deadline_us(
         static_cast<uint32_t>(std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
-    for (const size_t i : indices) FillRequest(queries[i], request.add_sequences());
-    const absl::Time sent = absl::Now();
-    if (!Send(request, deadline)) return false;
+    for (const size_t i : unanswered_) FillRequest(queries_[i], request.add_sequences());
+    if (!Send(request, deadline_)) return;
+    question_ = Question::kSent;
     counters_.messages.Add(1);
-    for (const size_t i : indices) {
-      Known& known = sequences_[queries[i].sequence_id];
+    for (const size_t i : unanswered_) {
+      Known& known = sequences_[queries_[i].sequence_id];
       known.stream = stream_;
-      known.sent = queries[i].tokens.size();
+      known.sent = queries_[i].tokens.size();
       known.offered = false;
     }
+  }
+
+  // Takes the answer to the question sent. unanswered_ becomes those to send again. False without
+  // an answer in time.
+  bool AwaitAnswer() {
     v1::DraftResponse response;
-    if (!call_->Await(deadline, response)) return false;
+    absl::Time arrival;
+    if (!call_->Await(deadline_, response, arrival)) return false;
     counters_.answers.Add(1);
-    counters_.round_trip.Observe(absl::ToDoubleSeconds(absl::Now() - sent));
-    if (static_cast<size_t>(response.answers_size()) < indices.size()) {
+    counters_.round_trip.Observe(absl::ToDoubleSeconds(arrival - sent_at_));
+    if (static_cast<size_t>(response.answers_size()) < unanswered_.size()) {
       Complain("draft service answered {} of {} sequences", response.answers_size(),
-               indices.size());
-      for (const size_t i : indices) sequences_[queries[i].sequence_id].sent = 0;
-      indices.clear();
+               unanswered_.size());
+      for (const size_t i : unanswered_) sequences_[queries_[i].sequence_id].sent = 0;
+      unanswered_.clear();
       return true;
     }
     std::vector<size_t> again;
-    for (size_t k = 0; k < indices.size(); ++k) {
-      const size_t i = indices[k];
-      if (TakeAnswer(queries[i], response.answers(static_cast<int>(k)), replies[i])) {
+    for (size_t k = 0; k < unanswered_.size(); ++k) {
+      const size_t i = unanswered_[k];
+      if (TakeAnswer(queries_[i], response.answers(static_cast<int>(k)), replies_[i])) {
         again.push_back(i);
       }
     }
-    indices.swap(again);
+    unanswered_.swap(again);
     return true;
   }
 
@@ -283,12 +309,13 @@ class RemoteDraftSource final : public DraftSource {
     return false;
   }
 
-  void FallBack(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) {
+  // The fallback's trees for what was missed.
+  void FallBack() {
     std::vector<DraftQuery> missed;
     std::vector<size_t> indices;
-    for (size_t i = 0; i < queries.size(); ++i) {
-      if (!replies[i].missed) continue;
-      missed.push_back(queries[i]);
+    for (size_t i = 0; i < queries_.size(); ++i) {
+      if (!replies_[i].missed) continue;
+      missed.push_back(queries_[i]);
       // The verdict may be on a tree of the service's.
       missed.back().has_feedback = false;
       missed.back().accepted_nodes = {};
@@ -296,8 +323,10 @@ class RemoteDraftSource final : public DraftSource {
     }
     if (missed.empty()) return;
     std::vector<DraftReply> local;
-    fallback_->Draft(missed, local);
-    for (size_t k = 0; k < indices.size(); ++k) replies[indices[k]].tree = std::move(local[k].tree);
+    fallback_->Ask(missed);
+    fallback_->Take(local);
+    for (size_t k = 0; k < indices.size(); ++k)
+      replies_[indices[k]].tree = std::move(local[k].tree);
   }
 
   bool EnsureStream(absl::Time now) {
@@ -431,6 +460,14 @@ class RemoteDraftSource final : public DraftSource {
   bool refusal_logged_ = false;
   absl::Time next_complaint_ = absl::InfinitePast();
   absl::flat_hash_map<uint64_t, Known> sequences_;
+  // Of the last Ask, until Take.
+  std::vector<DraftQuery> queries_;
+  std::vector<DraftReply> replies_;
+  absl::Time deadline_;
+  Question question_ = Question::kNone;
+  absl::Time sent_at_;
+  // Indices in queries_ of what was sent and not yet answered.
+  std::vector<size_t> unanswered_;
   google::protobuf::RepeatedPtrField<v1::SequenceRequest> pending_closes_;
 };
 

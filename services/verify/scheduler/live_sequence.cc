@@ -50,7 +50,7 @@ LiveSequence::LiveSequence(uint64_t id, GenerationRequest request,
 }
 
 uint32_t LiveSequence::DraftBudget(uint32_t default_nodes) const {
-  if (!request_.speculate || prefilling()) return 0;
+  if (!request_.speculate || prefilling() || finish_reason_ != FinishReason::kNone) return 0;
   const int64_t useful = request_.max_tokens - output_tokens() - 1;
   const int64_t wanted = request_.max_nodes.value_or(default_nodes);
   return static_cast<uint32_t>(std::clamp<int64_t>(useful, 0, wanted));
@@ -135,8 +135,8 @@ void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t fir
   }
 }
 
-absl::Status LiveSequence::TakeLogits(std::span<const float> logits, int64_t vocab_size,
-                                      engine::Engine& engine, engine::SamplerScratch& scratch) {
+absl::Status LiveSequence::Verify(std::span<const float> logits, int64_t vocab_size,
+                                  engine::Engine& engine, engine::SamplerScratch& scratch) {
   std::vector<int32_t> committed(static_cast<size_t>(chain_rows_));
   std::iota(committed.begin(), committed.end(), 0);
   engine::VerifiedPath path;
@@ -153,9 +153,7 @@ absl::Status LiveSequence::TakeLogits(std::span<const float> logits, int64_t voc
   }
   if (path.tokens.empty()) return absl::OkStatus();
   if (!prefilling()) ++stats_.steps;
-  const size_t taken = Emit(path, logits, vocab_size);
-  // Nodes behind a stop string were verified, but are no part of the answer.
-  CountTree(std::span(path.nodes).first(std::min(taken, path.nodes.size())));
+  TakeTokens(path, logits, vocab_size);
   if (asked_) {
     has_feedback_ = true;
     accepted_nodes_ = path.nodes;
@@ -171,57 +169,63 @@ absl::Status LiveSequence::TakeLogits(std::span<const float> logits, int64_t voc
   return absl::OkStatus();
 }
 
-size_t LiveSequence::Emit(const engine::VerifiedPath& path, std::span<const float> logits,
-                          int64_t vocab_size) {
-  GenerationChunk chunk;
+void LiveSequence::TakeTokens(const engine::VerifiedPath& path, std::span<const float> logits,
+                              int64_t vocab_size) {
   size_t taken = 0;
   while (taken < path.tokens.size() && finish_reason_ == FinishReason::kNone) {
     const TokenId token = path.tokens[taken];
     // The row it was drawn from: that of the token before it.
     const int64_t row = taken == 0 ? 0 : 1 + path.nodes[taken - 1];
-    if (request_.logprobs) AddLogprob(logits.subspan(row * vocab_size, vocab_size), token, chunk);
+    if (request_.logprobs) AddLogprob(logits.subspan(row * vocab_size, vocab_size), token, chunk_);
     tokens_.push_back(token);
     history_.Push(token);
-    chunk.tokens.push_back(token);
+    chunk_.tokens.push_back(token);
     ++taken;
     if (std::find(request_.final_tokens.begin(), request_.final_tokens.end(), token) !=
         request_.final_tokens.end()) {
       finish_reason_ = FinishReason::kEos;
-    } else if (stop_matcher_.Push(detokenizer_->Push(token), &chunk.text)) {
+    } else if (stop_matcher_.Push(detokenizer_->Push(token), &chunk_.text)) {
       finish_reason_ = FinishReason::kStop;
     } else if (output_tokens() >= request_.max_tokens) {
       finish_reason_ = FinishReason::kLength;
     }
   }
   if (finish_reason_ == FinishReason::kEos || finish_reason_ == FinishReason::kLength) {
-    if (!stop_matcher_.Push(detokenizer_->Finish(), &chunk.text)) {
-      stop_matcher_.Finish(&chunk.text);
+    if (!stop_matcher_.Push(detokenizer_->Finish(), &chunk_.text)) {
+      stop_matcher_.Finish(&chunk_.text);
     }
   }
   stats_.output_tokens = static_cast<uint32_t>(output_tokens());
-  sink_->OnChunk(std::move(chunk));
-  return taken;
+}
+
+void LiveSequence::Publish() {
+  if (chunk_.tokens.empty()) return;
+  // Nodes behind a stop string were verified, but are no part of the answer.
+  CountTree(
+      std::span(verified_nodes_).first(std::min(chunk_.tokens.size(), verified_nodes_.size())));
+  sink_->OnChunk(std::exchange(chunk_, {}));
 }
 
 void LiveSequence::CountTree(std::span<const int32_t> accepted) {
-  if (tree_.empty()) return;
-  std::vector<size_t> depth(tree_.tokens.size());
+  const DraftTree& tree = verified_tree_;
+  if (tree.empty()) return;
+  std::vector<size_t> depth(tree.tokens.size());
   size_t levels = 0;
   for (size_t i = 0; i < depth.size(); ++i) {
-    depth[i] = tree_.parents[i] < 0 ? 0 : depth[tree_.parents[i]] + 1;
+    depth[i] = tree.parents[i] < 0 ? 0 : depth[tree.parents[i]] + 1;
     levels = std::max(levels, depth[i] + 1);
-    ++stats_.drafted_by_tier[TierIndex(tree_.tiers[i])];
+    ++stats_.drafted_by_tier[TierIndex(tree.tiers[i])];
   }
   if (stats_.drafted_by_position.size() < levels) {
     stats_.drafted_by_position.resize(levels);
     stats_.accepted_by_position.resize(levels);
   }
   for (size_t d = 0; d < levels; ++d) ++stats_.drafted_by_position[d];
-  stats_.drafted += tree_.tokens.size();
+  stats_.drafted += tree.tokens.size();
   stats_.accepted += accepted.size();
   for (size_t d = 0; d < accepted.size(); ++d) {
     ++stats_.accepted_by_position[d];
-    ++stats_.accepted_by_tier[TierIndex(tree_.tiers[accepted[d]])];
+    ++stats_.accepted_by_tier[TierIndex(tree.tiers[accepted[d]])];
   }
 }
 

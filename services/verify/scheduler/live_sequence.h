@@ -58,20 +58,24 @@ class LiveSequence {
   // Of the tree just set, only these nodes (as DraftTree::Keep has them) are verified.
   void KeepNodes(std::span<const int32_t> nodes);
   const DraftTree& tree() const { return tree_; }
-  // The tree that TakeLogits verified last, empty if there was none, and its nodes that were
-  // accepted, root to leaf.
+  // The tree that Verify took last, empty if there was none, and its nodes that were accepted,
+  // root to leaf.
   const DraftTree& verified_tree() const { return verified_tree_; }
   std::span<const int32_t> verified_nodes() const { return verified_nodes_; }
 
   // The rows of the next forward pass: up to `prefill_rows` of the prompt, or the last
-  // token and the draft tree. Valid until TakeLogits.
+  // token and the draft tree. Valid until Verify.
   engine::SequenceInput PrepareInput(int64_t prefill_rows);
-  // Verifies and commits. `logits` are those of PrepareInput's logit_rows, row-major.
-  // Passes new tokens to the sink. INTERNAL if the engine refuses to commit.
-  absl::Status TakeLogits(std::span<const float> logits, int64_t vocab_size, engine::Engine& engine,
-                          engine::SamplerScratch& scratch);
+  // Verifies and commits: from here on tokens() and finish_reason() are those after this pass.
+  // `logits` are those of PrepareInput's logit_rows, row-major. INTERNAL if the engine refuses to
+  // commit.
+  absl::Status Verify(std::span<const float> logits, int64_t vocab_size, engine::Engine& engine,
+                      engine::SamplerScratch& scratch);
+  // Counts what Verify accepted and passes its tokens to the sink, which whoever waits for the next
+  // pass need not wait for. Before the next Verify.
+  void Publish();
   // Keeps the `count` best next tokens of the rows of `output` from `first_row` on, one for each
-  // of PrepareInput's logit_rows (the first 512), for the next query. Before TakeLogits of the same
+  // of PrepareInput's logit_rows (the first 512), for the next query. Before Verify of the same
   // pass.
   void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
 
@@ -95,9 +99,10 @@ class LiveSequence {
   int64_t output_tokens() const {
     return static_cast<int64_t>(tokens_.size() - request_.prompt.size());
   }
-  // Takes the tokens one by one until one ends the request; returns how many were taken.
-  size_t Emit(const engine::VerifiedPath& path, std::span<const float> logits, int64_t vocab_size);
-  // `accepted`: the nodes, root to leaf, whose tokens were taken.
+  // Takes the tokens one by one, into chunk_, until one ends the request.
+  void TakeTokens(const engine::VerifiedPath& path, std::span<const float> logits,
+                  int64_t vocab_size);
+  // Counts verified_tree_. `accepted`: the nodes, root to leaf, whose tokens were taken.
   void CountTree(std::span<const int32_t> accepted);
   void AddLogprob(std::span<const float> row, TokenId token, GenerationChunk& chunk) const;
 
@@ -120,9 +125,11 @@ class LiveSequence {
   std::vector<int32_t> source_nodes_;
   DraftTree verified_tree_;
   std::vector<int32_t> verified_nodes_;
+  // What Verify took, for Publish.
+  GenerationChunk chunk_;
   bool drafted_ = false;
   bool follows_ = false;
-  // Whether the draft source was asked in this step.
+  // Whether the draft source was asked for this step's tree.
   bool asked_ = false;
   bool has_feedback_ = false;
   std::vector<int32_t> accepted_nodes_;

@@ -274,6 +274,7 @@ void Scheduler::DropCancelled() {
       if (sequence->sink().cancelled()) ids.push_back(sequence->id());
     }
   }
+  if (!ids.empty()) TakeDrafts();
   for (const uint64_t id : ids) End(id, absl::CancelledError("cancelled by the client"));
 }
 
@@ -281,12 +282,17 @@ void Scheduler::Step() {
   const absl::Time start = absl::Now();
   counters_.steps.Add(1);
   FollowPrompts();
-  Draft();
+  TakeDrafts();
   MakeRoom();
   std::vector<engine::SequenceInput> inputs;
   std::vector<LiveSequence*> batch = PlanBatch(inputs);
   CountSequences();
-  ForwardAndVerify(std::move(batch), std::move(inputs));
+  StepWork work = {.draft_wait = draft_wait_, .start = absl::Now()};
+  ForwardAndVerify(std::move(batch), std::move(inputs), work);
+  EndFailed(work);
+  // Before all else that is to be done with the tokens: drafts are made meanwhile.
+  AskForDrafts();
+  Publish(work);
   counters_.step_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
 }
 
@@ -300,7 +306,7 @@ int64_t Scheduler::MaxStepNodes() const {
   return std::min(kMaxTreeRows, kMaxTreeLogitBytes / logit_bytes);
 }
 
-void Scheduler::Draft() {
+void Scheduler::AskForDrafts() {
   struct Wish {
     uint32_t nodes = 0;
     LiveSequence* sequence = nullptr;
@@ -321,7 +327,6 @@ void Scheduler::Draft() {
   std::stable_sort(wishes.begin(), wishes.end(),
                    [](const Wish& a, const Wish& b) { return a.nodes < b.nodes; });
   std::vector<DraftQuery> queries;
-  std::vector<LiveSequence*> asked;
   int64_t nodes_left = MaxStepNodes();
   for (size_t i = 0; i < wishes.size(); ++i) {
     const int64_t share = nodes_left / static_cast<int64_t>(wishes.size() - i);
@@ -329,34 +334,53 @@ void Scheduler::Draft() {
     if (budget == 0) continue;
     nodes_left -= budget;
     queries.push_back(wishes[i].sequence->NextQuery(budget));
-    asked.push_back(wishes[i].sequence);
+    asked_.push_back({wishes[i].sequence, budget});
   }
-  std::vector<DraftReply> replies;
   const absl::Time start = absl::Now();
   try {
-    draft_source_->Draft(queries, replies);
+    draft_source_->Ask(queries);
   } catch (const std::exception& error) {
     // No draft is worth a request.
-    spdlog::error("drafting failed: {}", error.what());
-    replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
+    spdlog::error("asking for drafts failed: {}", error.what());
+    asked_.clear();
   }
   draft_wait_ = absl::Now() - start;
+}
+
+std::vector<DraftReply> Scheduler::AwaitDrafts() {
+  std::vector<DraftReply> replies;
+  if (asked_.empty()) return replies;
+  try {
+    draft_source_->Take(replies);
+  } catch (const std::exception& error) {
+    spdlog::error("drafting failed: {}", error.what());
+    replies.assign(asked_.size(), DraftReply{.tree = {}, .missed = true});
+  }
+  return replies;
+}
+
+void Scheduler::TakeDrafts() {
+  if (asked_.empty()) return;
+  const absl::Time start = absl::Now();
+  std::vector<DraftReply> replies = AwaitDrafts();
+  draft_wait_ += absl::Now() - start;
   counters_.draft_wait_seconds.Observe(absl::ToDoubleSeconds(draft_wait_));
-  for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
-    GenerationStats& stats = asked[i]->stats();
-    stats.draft_time += draft_wait_;
+  for (size_t i = 0; i < asked_.size() && i < replies.size(); ++i) {
+    LiveSequence& sequence = *asked_[i].sequence;
+    sequence.stats().draft_time += draft_wait_;
     if (replies[i].missed) {
-      ++stats.draft_misses;
+      ++sequence.stats().draft_misses;
       counters_.draft_misses.Add(1);
     }
     if (absl::Status status = ValidateDraftTree(replies[i].tree, engine_.info().vocab_size,
-                                                static_cast<int>(queries[i].node_budget));
+                                                static_cast<int>(asked_[i].nodes));
         !status.ok()) {
       spdlog::debug("draft dropped: {}", std::string(status.message()));
       continue;
     }
-    asked[i]->SetTree(std::move(replies[i].tree));
+    sequence.SetTree(std::move(replies[i].tree));
   }
+  asked_.clear();
   if (options_.measured_budget) SpendBudget();
 }
 
@@ -445,32 +469,28 @@ std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInpu
 }
 
 void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
-                                 std::vector<engine::SequenceInput> inputs) {
+                                 std::vector<engine::SequenceInput> inputs, StepWork& work) {
   const absl::Time start = absl::Now();
   const engine::Status forward = engine_.Forward(inputs, output_);
   if (!forward.ok()) {
     if (batch.size() == 1) {
-      End(batch[0]->id(), ToStatus(forward));
+      work.verified.push_back({.sequence = batch[0], .status = ToStatus(forward)});
       return;
     }
     // One sequence must not fail the others.
     spdlog::error("forward pass of {} sequences failed ({}); running them one by one", batch.size(),
                   forward.message());
-    for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
+    for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]}, work);
     return;
   }
   counters_.forward_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
-  int64_t step_rows = 0;
-  int64_t pairs = 0;
-  bool prefilling = false;
   for (size_t i = 0; i < batch.size(); ++i) {
     const int64_t rows = static_cast<int64_t>(inputs[i].tokens.size());
-    step_rows += rows;
-    pairs += rows * batch[i]->kv().length();
-    prefilling |= batch[i]->prefilling();
+    work.rows += rows;
+    work.pairs += rows * batch[i]->kv().length();
+    work.prefilling |= batch[i]->prefilling();
     (batch[i]->prefilling() ? counters_.prompt_rows : counters_.decode_rows).Add(rows);
   }
-  std::vector<std::pair<uint64_t, absl::Status>> ended;
   int64_t row = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     LiveSequence& sequence = *batch[i];
@@ -483,44 +503,61 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     row += rows;
     absl::Duration& time =
         sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;
-    const bool prompt = sequence.prefilling();
-    const GenerationStats& stats = sequence.stats();
-    const uint32_t steps_before = stats.steps;
-    const uint32_t tokens_before = stats.output_tokens;
-    const absl::Status status = sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
-    CountVerified(sequence, stats.steps - steps_before, stats.output_tokens - tokens_before);
-    // At once, for those that come while it goes on.
-    if (prompt && status.ok()) Remember(sequence);
+    Verified& verified = work.verified.emplace_back();
+    verified.sequence = &sequence;
+    verified.prompt = sequence.prefilling();
+    verified.steps = sequence.stats().steps;
+    verified.tokens = sequence.stats().output_tokens;
+    verified.status = sequence.Verify(logits, output_.vocab_size, engine_, scratch_);
+    verified.steps = sequence.stats().steps - verified.steps;
+    verified.tokens = sequence.stats().output_tokens - verified.tokens;
     time += absl::Now() - start;
-    if (!status.ok() || sequence.finish_reason() != FinishReason::kNone) {
-      ended.emplace_back(sequence.id(), status);
-    }
   }
-  // Rows of a prompt cost less than those of a tree: most have no logits.
-  if (options_.measured_budget && !prefilling) {
-    LearnStep(batch, step_rows, pairs, absl::Now() - start);
-  }
-  for (const auto& [id, status] : ended) End(id, status);
 }
 
-void Scheduler::CountVerified(const LiveSequence& sequence, uint32_t steps, uint32_t tokens) {
-  counters_.request_steps.Add(steps);
-  counters_.output_tokens.Add(tokens);
+void Scheduler::EndFailed(StepWork& work) {
+  std::erase_if(work.verified, [this](const Verified& verified) {
+    if (verified.status.ok()) return false;
+    End(verified.sequence->id(), verified.status);
+    return true;
+  });
+}
+
+void Scheduler::Publish(const StepWork& work) {
+  for (const Verified& verified : work.verified) {
+    LiveSequence& sequence = *verified.sequence;
+    sequence.Publish();
+    CountVerified(verified);
+    // At once, for those that come while it goes on.
+    if (verified.prompt) Remember(sequence);
+  }
+  // Rows of a prompt cost less than those of a tree: most have no logits.
+  if (options_.measured_budget && !work.prefilling) LearnStep(work);
+  for (const Verified& verified : work.verified) {
+    if (verified.sequence->finish_reason() == FinishReason::kNone) continue;
+    End(verified.sequence->id(), absl::OkStatus());
+  }
+}
+
+void Scheduler::CountVerified(const Verified& verified) {
+  counters_.request_steps.Add(verified.steps);
+  counters_.output_tokens.Add(verified.tokens);
   // Without a token nothing was verified, and the tree is that of an earlier step.
-  if (tokens == 0) return;
+  if (verified.tokens == 0) return;
   try {
-    counters_.CountTree(sequence.verified_tree(), sequence.verified_nodes(), tokens);
+    counters_.CountTree(verified.sequence->verified_tree(), verified.sequence->verified_nodes(),
+                        verified.tokens);
   } catch (const std::bad_alloc&) {
     // No count is worth a request.
   }
 }
 
-void Scheduler::LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows, int64_t pairs,
-                          absl::Duration taken) {
-  for (const LiveSequence* sequence : batch) {
-    budget_.LearnVerdict(sequence->verified_tree(), sequence->verified_nodes());
+void Scheduler::LearnStep(const StepWork& work) {
+  for (const Verified& verified : work.verified) {
+    budget_.LearnVerdict(verified.sequence->verified_tree(), verified.sequence->verified_nodes());
   }
-  budget_.LearnStep(rows, pairs, absl::ToDoubleSeconds(draft_wait_), absl::ToDoubleSeconds(taken));
+  budget_.LearnStep(work.rows, work.pairs, absl::ToDoubleSeconds(work.draft_wait),
+                    absl::ToDoubleSeconds(absl::Now() - work.start));
 }
 
 void Scheduler::End(uint64_t id, const absl::Status& status) {
@@ -553,6 +590,8 @@ void Scheduler::End(uint64_t id, const absl::Status& status) {
 }
 
 void Scheduler::EndAll(const absl::Status& status) {
+  AwaitDrafts();
+  asked_.clear();
   while (!active_.empty()) End(active_.back()->id(), status);
   while (!preempted_.empty()) End(preempted_.back()->id(), status);
 }

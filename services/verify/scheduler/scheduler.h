@@ -58,8 +58,10 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& options);
 // Continuous batching: one worker thread runs step after step; requests join and
 // leave between any two. A request starts when there are KV pages for its prompt; should pages run
 // out later, the youngest gives its own back and is computed anew when there is room again. A step
-// is one question to the draft source for all decoding sequences, one forward pass over draft trees
-// and prompt chunks, and verification. The tokens of a request do not depend on what else runs, nor
+// takes the draft source's answer, runs one forward pass over draft trees and prompt chunks,
+// verifies, and asks the draft source for the next step, for all decoding sequences at once; what
+// else is to be done with the verified tokens is done while the drafts are made. The tokens of a
+// request do not depend on what else runs, nor
 // on any draft. Public methods are thread-safe.
 class Scheduler {
  public:
@@ -114,15 +116,39 @@ class Scheduler {
   void Step();
   // Most draft nodes of one step over all sequences.
   int64_t MaxStepNodes() const;
-  void Draft();
+  // Asks for the trees of the next step, as soon as all tokens of this one are known.
+  void AskForDrafts();
+  // Sets the trees that were asked for; waits for them. Before a sequence of asked_ ends.
+  void TakeDrafts();
+  // The draft source's answers for asked_, however it fails.
+  std::vector<DraftReply> AwaitDrafts();
   // Leaves of the trees just set what is worth its rows.
   void SpendBudget();
-  // What TakeLogits added to the request's own figures goes to the counters.
-  void CountVerified(const LiveSequence& sequence, uint32_t steps, uint32_t tokens);
+  // A sequence that a forward pass was for, and what became of it.
+  struct Verified {
+    LiveSequence* sequence = nullptr;
+    // What verification added to the request's own figures.
+    uint32_t steps = 0;
+    uint32_t tokens = 0;
+    // Its rows were the prompt's.
+    bool prompt = false;
+    absl::Status status;
+  };
+  // What a step's forward passes computed.
+  struct StepWork {
+    std::vector<Verified> verified;
+    int64_t rows = 0;
+    int64_t pairs = 0;
+    bool prefilling = false;
+    // What drafts were waited for before them, and when they began.
+    absl::Duration draft_wait;
+    absl::Time start;
+  };
+  // Adds what verification did to the counters.
+  void CountVerified(const Verified& verified);
   void CountSequences();
-  // Teaches the budget how long the pass over `batch` took, and what became of its trees.
-  void LearnStep(const std::vector<LiveSequence*>& batch, int64_t rows, int64_t pairs,
-                 absl::Duration taken);
+  // Teaches the budget how long the pass took, and what became of its trees.
+  void LearnStep(const StepWork& work);
   // Prompt rows of the coming step for each of active_, 0 for those that decode. All that have some
   // to compute share a chunk, what the short ones leave going to the long ones: a long prompt holds
   // up nobody else's.
@@ -134,8 +160,12 @@ class Scheduler {
   void MakeRoom();
   // The sequences of this step, with their rows prepared.
   std::vector<LiveSequence*> PlanBatch(std::vector<engine::SequenceInput>& inputs);
-  void ForwardAndVerify(std::vector<LiveSequence*> batch,
-                        std::vector<engine::SequenceInput> inputs);
+  void ForwardAndVerify(std::vector<LiveSequence*> batch, std::vector<engine::SequenceInput> inputs,
+                        StepWork& work);
+  // Ends the sequences whose pass failed, and takes them out of `work`.
+  void EndFailed(StepWork& work);
+  // Passes on what was verified, and ends what is finished.
+  void Publish(const StepWork& work);
   // Keeps what a sequence has computed for those that begin alike.
   void Remember(const LiveSequence& sequence);
   // Ends active or preempted sequence `id` and frees all it holds.
@@ -156,7 +186,14 @@ class Scheduler {
   uint64_t next_id_ = 1;
   PrefixCache prefix_cache_;
   NodeBudget budget_;
-  // What the draft source was waited for in this step.
+  // What the draft source was asked about and has not answered yet, with the most nodes of each
+  // tree.
+  struct Asked {
+    LiveSequence* sequence = nullptr;
+    uint32_t nodes = 0;
+  };
+  std::vector<Asked> asked_;
+  // What the draft source was waited for in this step: asking, and taking its answer.
   absl::Duration draft_wait_;
   engine::SamplerScratch scratch_;
   engine::ForwardOutput output_;

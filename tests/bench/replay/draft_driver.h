@@ -19,6 +19,8 @@ namespace strata::replay {
 struct DraftTime {
   // Seen by the caller.
   double total_us = 0;
+  // What was learned from it afterwards, of a drafter in this process.
+  std::optional<double> learn_us;
   // What a remote service says of it.
   std::optional<double> service_us;
 };

@@ -18,10 +18,13 @@ class LocalDriver final : public DraftDriver {
 
   absl::Status Draft(std::span<const draft::SequenceUpdate> updates,
                      std::vector<draft::SequenceAnswer>& answers, DraftTime& time) override {
+    using Microseconds = std::chrono::duration<double, std::micro>;
     const auto start = std::chrono::steady_clock::now();
     drafter_->Draft(session_, updates, absl::InfiniteFuture(), answers);
-    time.total_us =
-        std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+    const auto answered = std::chrono::steady_clock::now();
+    drafter_->Learn(session_);
+    time.total_us = Microseconds(answered - start).count();
+    time.learn_us = Microseconds(std::chrono::steady_clock::now() - answered).count();
     for (size_t i = 0; i < updates.size(); ++i) {
       absl::Status status = CheckAnswer(updates[i], answers[i], vocab_size_);
       if (!status.ok()) return status;

@@ -90,6 +90,7 @@ class LiveRow {
 void AddTime(const DraftTime& time, bool steady, Statistics& statistics) {
   statistics.draft_us.Add(time.total_us);
   if (steady) statistics.steady_draft_us.Add(time.total_us);
+  if (time.learn_us.has_value()) statistics.learn_us.Add(*time.learn_us);
   if (time.service_us.has_value()) {
     statistics.service_us.Add(*time.service_us);
     statistics.rpc_us.Add(std::max(0.0, time.total_us - *time.service_us));

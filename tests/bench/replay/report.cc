@@ -68,6 +68,7 @@ std::string TextReport(const Statistics& statistics) {
                         "mean", "p50", "p99");
   AppendTimes("draft", statistics.draft_us, out);
   AppendTimes("draft, no sequence begins or ends", statistics.steady_draft_us, out);
+  AppendTimes("learning, after the answer", statistics.learn_us, out);
   AppendTimes("service's own time", statistics.service_us, out);
   AppendTimes("RPC (round trip less service)", statistics.rpc_us, out);
   return out;
@@ -86,6 +87,7 @@ std::string JsonReport(const Statistics& statistics) {
   json["accepted_by_position"] = statistics.accepted_by_position;
   json["draft_us"] = ToJson(statistics.draft_us);
   json["steady_draft_us"] = ToJson(statistics.steady_draft_us);
+  if (statistics.learn_us.count() > 0) json["learn_us"] = ToJson(statistics.learn_us);
   if (statistics.rpc_us.count() > 0) {
     json["service_us"] = ToJson(statistics.service_us);
     json["rpc_us"] = ToJson(statistics.rpc_us);

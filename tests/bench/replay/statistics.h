@@ -60,6 +60,8 @@ struct Statistics {
   // or ended, so that no prompt had to be indexed.
   Samples draft_us;
   Samples steady_draft_us;
+  // In this process: what the drafter learned from a message after its answer.
+  Samples learn_us;
   // Remote only: the time that the service says it spent, and the rest of the round trip.
   Samples service_us;
   Samples rpc_us;
