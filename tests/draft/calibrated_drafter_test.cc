@@ -38,6 +38,7 @@ uint64_t Open(Drafter& drafter) {
 SequenceAnswer Send(Drafter& drafter, uint64_t session, const SequenceUpdate& update) {
   std::vector<SequenceAnswer> answers;
   drafter.Draft(session, {&update, 1}, absl::InfiniteFuture(), answers);
+  drafter.Learn(session);
   return answers.at(0);
 }
 
@@ -183,6 +184,24 @@ TEST(CalibratedDrafterTest, RankingsBecomeCandidatesOfTheSameTenant) {
   EXPECT_EQ(ranked.tree.tiers[0], TierKind::kRecycled);
   EXPECT_GT(ranked.tree.confidences[0], ranked.tree.confidences[1]);
   EXPECT_TRUE(start(3, {60, 61}, "bob").tree.empty());
+}
+
+TEST(CalibratedDrafterTest, RankingsOfAPromptComeWithIt) {
+  const auto drafter = MakeDrafter({.model_store = MakeStore()});
+  const uint64_t session = Open(*drafter);
+  RowRanking row;
+  row.previous_token = 60;
+  row.token = 61;
+  row.size = 1;
+  row.next_tokens = {62};
+  const Tokens prompt = {60, 61, 70};
+  Send(*drafter, session,
+       {.sequence_id = 1, .tokens = prompt, .prompt_length = 3, .rankings = {&row, 1}});
+  const Tokens other = {60, 61};
+  EXPECT_EQ(Send(*drafter, session,
+                 {.sequence_id = 2, .tokens = other, .prompt_length = 2, .node_budget = 4})
+                .tree.tokens,
+            (Tokens{62}));
 }
 
 TEST(CalibratedDrafterTest, RankingsAreChecked) {

@@ -35,6 +35,7 @@ SequenceAnswer Send(Drafter& drafter, uint64_t session, const SequenceUpdate& up
                     absl::Time deadline = absl::InfiniteFuture()) {
   std::vector<SequenceAnswer> answers;
   drafter.Draft(session, {&update, 1}, deadline, answers);
+  drafter.Learn(session);
   EXPECT_EQ(answers.size(), 1u);
   return answers.at(0);
 }
@@ -348,6 +349,37 @@ TEST(DrafterTest, OutputIsLearnedByItsTenantAndPromptsAreNot) {
   for (TokenId t = 100; t < 119; ++t) EXPECT_TRUE(ask(t, "alice").empty());
   EXPECT_TRUE(ask(210, "bob").empty());
   EXPECT_TRUE(ask(210, "").empty());
+}
+
+TEST(DrafterTest, WhatIsLearnedWaitsForLearnOrForTheNextMessage) {
+  Tokens tokens(300);
+  std::iota(tokens.begin(), tokens.end(), 100);
+  for (const bool told : {true, false}) {
+    const auto drafter = MakeDrafter({.model_store = MakeStore()});
+    const uint64_t session = Open(*drafter);
+    const auto known = [&] {
+      DraftTree tree;
+      const Tokens context = {110};
+      EXPECT_TRUE(
+          drafter
+              ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 4, 0, Policy::kDefault, tree)
+              .ok());
+      return !tree.empty();
+    };
+    const SequenceUpdate update = {.sequence_id = 1, .tokens = tokens, .prompt_length = 1};
+    std::vector<SequenceAnswer> answers;
+    drafter->Draft(session, {&update, 1}, absl::InfiniteFuture(), answers);
+    EXPECT_FALSE(known());
+    if (told) {
+      drafter->Learn(session);
+    } else {
+      const SequenceUpdate other = {.sequence_id = 2, .tokens = tokens, .prompt_length = 300};
+      drafter->Draft(session, {&other, 1}, absl::InfiniteFuture(), answers);
+    }
+    EXPECT_TRUE(known());
+    drafter->Learn(session);
+    drafter->Learn(session + 1);  // there is none
+  }
 }
 
 TEST(DrafterTest, ClosingASessionTeachesButARewindDoesNot) {

@@ -5,10 +5,12 @@
 
 #include <array>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/server/draft_service.h"
@@ -89,6 +91,7 @@ class Service {
       // The one thing that counts all tenants' sequences.
       answer.clear_sequence_id();
       answers.push_back(answer.SerializeAsString());
+      WaitUntilLearned();
       answers.push_back(DraftOnce(tenant, {tokens.begin(), tokens.begin() + end}));
     }
     return answers;
@@ -108,6 +111,15 @@ class Service {
   }
 
  private:
+  // The service learns from a message after it has answered.
+  void WaitUntilLearned() const {
+    const auto learned = [this] {
+      const std::vector<uint64_t> counts = service_->counters().learn_seconds.Snapshot().counts;
+      return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+    };
+    while (learned() < step_) absl::SleepFor(absl::Microseconds(100));
+  }
+
   static void Fill(v1::Handshake& handshake) {
     handshake.set_verifier_id("verifier");
     handshake.set_tokenizer_fingerprint("fp");

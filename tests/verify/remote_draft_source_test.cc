@@ -24,6 +24,7 @@ class FakeService final : public v1::DraftService::Service {
   std::atomic<Mode> mode = kGood;
   std::atomic<int> whole = 0;
   std::atomic<int> streams = 0;
+  std::atomic<int> closes = 0;
 
   grpc::Status DraftStream(
       grpc::ServerContext* context,
@@ -37,6 +38,7 @@ class FakeService final : public v1::DraftService::Service {
       response.set_step(request.step());
       for (const v1::SequenceRequest& sequence : request.sequences()) {
         if (sequence.position() == 0) ++whole;
+        if (sequence.close()) ++closes;
         v1::SequenceAnswer* answer = response.add_answers();
         answer->set_sequence_id(sequence.sequence_id());
         answer->set_epoch(sequence.epoch());
@@ -116,6 +118,33 @@ TEST_F(RemoteDraft, SendsAgainWhatWasForgotten) {
   service_.whole = 0;
   EXPECT_EQ(Ask().tree.size(), 1);
   EXPECT_EQ(service_.whole, 1);
+}
+
+// The stream waits for one answer at a time.
+TEST_F(RemoteDraft, ACloseInBetweenGoesWithTheNextQuestion) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  std::vector<DraftQuery> queries(2);
+  for (size_t i = 0; i < 2; ++i) {
+    queries[i].sequence_id = 10 + i;
+    queries[i].tokens = tokens_;
+    queries[i].prompt_length = 1;
+    queries[i].node_budget = 4;
+  }
+  std::vector<DraftReply> replies;
+  source_->Ask(queries);
+  source_->Take(replies);
+  ASSERT_EQ(replies.size(), 2u);
+  source_->Ask({queries.data(), 1});
+  source_->Close(11, tokens_);
+  source_->Take(replies);
+  ASSERT_EQ(replies.size(), 1u);
+  EXPECT_FALSE(replies[0].missed);
+  EXPECT_EQ(service_.closes, 0);
+  source_->Ask({queries.data(), 1});
+  source_->Take(replies);
+  EXPECT_FALSE(replies[0].missed);
+  EXPECT_EQ(service_.closes, 1);
+  EXPECT_EQ(source_->remote_stats()->streams, 1u);
 }
 
 // gRPC is done with a stream some time after it was cancelled, on a thread of the channel.

@@ -544,6 +544,46 @@ TEST(Scheduler, RankingsAreThoseOfTheRowsOfTheLastStep) {
   }
 }
 
+// The first question tells of all the prompt's rows, however they were cut into chunks.
+TEST(Scheduler, RowsOfPromptsAreRankedWhereThatIsWanted) {
+  std::vector<TokenId> plain;
+  for (const int chunk : {0, 3, 256}) {
+    FakeEngine engine;
+    FakeTokenizer tokenizer;
+    SchedulerOptions options = FixedBudget();
+    options.recycle_prompts = chunk > 0;
+    options.prefill_chunk = std::max(chunk, 1);
+    GenerationRequest request = Request(7, true);
+    request.max_tokens = 20;
+    const std::vector<TokenId> prompt = request.prompt;
+    std::vector<RowRanking> first;
+    bool asked = false;
+    Scheduler scheduler(options, engine, tokenizer, Scripted([&](const DraftQuery& query) {
+                          if (!asked) first.assign(query.rankings.begin(), query.rankings.end());
+                          asked = true;
+                          return Oracle(query);
+                        }));
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+    sink->done.WaitForNotification();
+    if (chunk == 0) {
+      plain = sink->tokens;
+      EXPECT_EQ(first.size(), 1u);
+      continue;
+    }
+    EXPECT_EQ(sink->tokens, plain);
+    ASSERT_EQ(first.size(), prompt.size());
+    for (size_t i = 0; i < first.size(); ++i) {
+      EXPECT_EQ(first[i].token, prompt[i]);
+      EXPECT_EQ(first[i].previous_token, i == 0 ? -1 : prompt[i - 1]);
+      std::vector<float> logits(kFakeVocab);
+      FakeLogits({prompt.begin(), prompt.begin() + static_cast<ptrdiff_t>(i) + 1}, logits);
+      EXPECT_EQ(first[i].next_tokens[0],
+                std::max_element(logits.begin(), logits.end()) - logits.begin());
+    }
+  }
+}
+
 TEST(Scheduler, TreesOfAllSequencesTogetherAreBounded) {
   FakeEngine engine(100000);
   FakeTokenizer tokenizer;

@@ -130,6 +130,10 @@ class HierarchyDrafter final : public Drafter {
                                          SequenceAnswer& answer);
   bool ApplyFeedback(const SequenceUpdate& update, const Sequence& sequence,
                      SequenceAnswer& answer);
+  // What the update teaches besides what there was to observe. Needs the slot's lock for
+  // `sequence`, which holds the update's tokens already.
+  Lesson LessonOf(const SequenceUpdate& update, const std::shared_ptr<Slot>& slot,
+                  const Sequence& sequence) const;
   // Drafts for all of `pending`, which are different slots, and empties it.
   void DraftPending(int64_t vocab_size, absl::Time deadline, std::vector<Pending>& pending);
   void CountAnswers(std::span<const SequenceAnswer> answers);
@@ -378,6 +382,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
   if (!Reserve(1, tokens, answer)) return nullptr;
   auto slot = std::make_shared<Slot>();
   slot->last_used = absl::GetCurrentTimeNanos();
+  Lesson lesson;
   {
     absl::MutexLock lock(&slot->mutex);
     slot->reserved_tokens = tokens;
@@ -386,6 +391,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
         update.tokens.first(update.prompt_length), update.predicted_tokens,
         options_.model_store.get());
     slot->sequence->Append(update.tokens);
+    lesson = LessonOf(update, slot, *slot->sequence);
   }
   bool added = false;
   {
@@ -393,9 +399,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
     // A call for the same sequence that overlaps breaks the contract; it loses.
     if (!session.closed) added = session.slots.emplace(update.sequence_id, slot).second;
     // It may come with output: that of a verifier that changed its draft service.
-    if (added && update.tokens.size() > update.prompt_length) {
-      session.lessons.push_back({.slot = slot});
-    }
+    if (added) session.lessons.push_back(std::move(lesson));
   }
   if (added) return slot;
   Retire(*slot, /*teach_rest=*/false);
@@ -432,16 +436,14 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
         slot->reserved_tokens += update.tokens.size();
         // Before the context tier holds them. A verifier that wants no drafts need not wait for
         // this either.
+        Observation observation;
         if (update.has_feedback || update.node_budget > 0) {
-          lesson.observation =
+          observation =
               trees_.Observe(RequestFor(update, *sequence, session.vocab_size), update.tokens);
         }
         sequence->Append(update.tokens);
-        lesson.key = sequence->model_key();
-        if (options_.model_store != nullptr) {
-          lesson.rankings.assign(update.rankings.begin(), update.rankings.end());
-        }
-        if (sequence->has_to_teach()) lesson.slot = slot;
+        lesson = LessonOf(update, slot, *sequence);
+        lesson.observation = std::move(observation);
       }
     } else {
       Fail(answer, SequenceStatus::kUnknown, "");
@@ -456,6 +458,16 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
   Release(0, update.tokens.size());
   if (other_epoch) Remove(session, update.sequence_id, slot, /*teach_rest=*/false);
   return nullptr;
+}
+
+Lesson HierarchyDrafter::LessonOf(const SequenceUpdate& update, const std::shared_ptr<Slot>& slot,
+                                  const Sequence& sequence) const {
+  Lesson lesson;
+  lesson.key = sequence.model_key();
+  if (options_.model_store == nullptr) return lesson;
+  lesson.rankings.assign(update.rankings.begin(), update.rankings.end());
+  if (sequence.has_to_teach()) lesson.slot = slot;
+  return lesson;
 }
 
 bool HierarchyDrafter::ApplyFeedback(const SequenceUpdate& update, const Sequence& sequence,

@@ -58,14 +58,14 @@ bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
   return true;
 }
 
-bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response, absl::Time& arrival) {
+bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response, absl::Time* arrival) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return answered_ || ended_; };
   mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
   if (!answered_) return false;
   answered_ = false;
   response.Swap(&answer_);
-  arrival = arrival_;
+  if (arrival != nullptr) *arrival = arrival_;
   return true;
 }
 

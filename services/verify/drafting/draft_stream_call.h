@@ -21,9 +21,9 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   // Takes `request` to be sent, and makes its step the one awaited. False, with
   // nothing sent, if the stream has ended or the message before is not out by `deadline`.
   bool TrySend(v1::DraftRequest& request, absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Waits for the answer to the step sent last; `arrival` is when it came. False at the deadline,
-  // or when the stream ends. Answers to earlier steps are dropped.
-  bool Await(absl::Time deadline, v1::DraftResponse& response, absl::Time& arrival)
+  // Waits for the answer to the step sent last; `*arrival` is when it came, if that is asked. False
+  // at the deadline, or when the stream ends. Answers to earlier steps are dropped.
+  bool Await(absl::Time deadline, v1::DraftResponse& response, absl::Time* arrival = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether the stream can carry nothing more.

@@ -158,7 +158,7 @@ class EmbeddedDraftSource final : public DraftSource {
       update.tokens = query.tokens.subspan(known.known);
       update.node_budget = query.node_budget;
       update.policy = query.policy;
-      if (known.known > 0) update.rankings = query.rankings;
+      update.rankings = query.rankings;
       if (known.known == 0) {
         update.prompt_length = query.prompt_length;
         update.predicted_tokens = query.predicted_tokens;

@@ -190,7 +190,7 @@ class RemoteDraftSource final : public DraftSource {
     const size_t rankings = query.rankings.size() * (RowRanking::kMaxTokens + 2);
     const bool whole =
         known.stream != stream_ || known.sent == 0 || known.sent > query.tokens.size();
-    if (whole) return query.tokens.size() + query.predicted_tokens.size();
+    if (whole) return query.tokens.size() + query.predicted_tokens.size() + rankings;
     return query.tokens.size() - known.sent + rankings;
   }
 
@@ -222,7 +222,7 @@ class RemoteDraftSource final : public DraftSource {
   bool AwaitAnswer() {
     v1::DraftResponse response;
     absl::Time arrival;
-    if (!call_->Await(deadline_, response, arrival)) return false;
+    if (!call_->Await(deadline_, response, &arrival)) return false;
     counters_.answers.Add(1);
     counters_.round_trip.Observe(absl::ToDoubleSeconds(arrival - sent_at_));
     if (static_cast<size_t>(response.answers_size()) < unanswered_.size()) {
@@ -256,7 +256,7 @@ class RemoteDraftSource final : public DraftSource {
     AppendTokens(query.tokens.subspan(known.sent), out->mutable_tokens());
     out->set_node_budget(query.node_budget);
     out->set_policy(PolicyToProto(query.policy));
-    if (known.sent > 0) AppendRankings(query.rankings, out->mutable_rankings());
+    AppendRankings(query.rankings, out->mutable_rankings());
     if (known.sent == 0) {
       out->set_prompt_length(query.prompt_length);
       out->set_tenant(query.tenant);

@@ -92,18 +92,23 @@ void LiveSequence::KeepNodes(std::span<const int32_t> nodes) {
   tree_.Keep(nodes);
 }
 
-engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows) {
+engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows, bool rank_prompt) {
   chain_rows_ = prefilling() ? std::min(pending(), prefill_rows) : pending();
   const auto first = tokens_.begin() + kv_->length();
   rows_.assign(first, first + chain_rows_);
   parents_.clear();
   logit_rows_.clear();
   const int32_t last = static_cast<int32_t>(chain_rows_) - 1;
-  // A chunk in mid-prompt has nobody to read its logits.
-  if (chain_rows_ == pending()) {
-    logit_rows_.resize(1 + tree_.tokens.size());
-    std::iota(logit_rows_.begin(), logit_rows_.end(), last);
+  // A chunk in mid-prompt has nobody to read its logits but who ranks them.
+  const bool verifies = chain_rows_ == pending();
+  ranked_prompt_rows_ = 0;
+  if (rank_prompt && request_.speculate && prefilling()) {
+    ranked_prompt_rows_ = static_cast<size_t>(verifies ? last : chain_rows_);
   }
+  logit_rows_.resize(ranked_prompt_rows_ + (verifies ? 1 + tree_.tokens.size() : 0));
+  const auto verified = logit_rows_.begin() + static_cast<ptrdiff_t>(ranked_prompt_rows_);
+  std::iota(logit_rows_.begin(), verified, 0);
+  std::iota(verified, logit_rows_.end(), last);
   if (!tree_.empty()) {
     parents_.resize(chain_rows_);
     std::iota(parents_.begin(), parents_.end(), -1);
@@ -121,13 +126,14 @@ void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t fir
   const size_t rows = std::min(logit_rows_.size(), kMaxRankedRows - rankings_.size());
   for (size_t i = 0; i < rows; ++i) {
     RowRanking& ranking = rankings_.emplace_back();
-    if (i == 0) {
-      ranking.token = tokens_.back();
-      if (tokens_.size() > 1) ranking.previous_token = tokens_[tokens_.size() - 2];
-    } else {
-      const int32_t parent = tree_.parents[i - 1];
-      ranking.token = tree_.tokens[i - 1];
-      ranking.previous_token = parent < 0 ? tokens_.back() : tree_.tokens[parent];
+    const auto row_of_pass = static_cast<size_t>(logit_rows_[i]);
+    const int32_t parent =
+        parents_.empty() ? static_cast<int32_t>(row_of_pass) - 1 : parents_[row_of_pass];
+    ranking.token = rows_[row_of_pass];
+    if (parent >= 0) {
+      ranking.previous_token = rows_[static_cast<size_t>(parent)];
+    } else if (kv_->length() > 0) {
+      ranking.previous_token = tokens_[static_cast<size_t>(kv_->length()) - 1];
     }
     const int64_t row = first_row + static_cast<int64_t>(i);
     ranking.size = static_cast<uint8_t>(engine::TopTokens(
@@ -140,7 +146,8 @@ absl::Status LiveSequence::Verify(std::span<const float> logits, int64_t vocab_s
   std::vector<int32_t> committed(static_cast<size_t>(chain_rows_));
   std::iota(committed.begin(), committed.end(), 0);
   engine::VerifiedPath path;
-  if (!logit_rows_.empty()) {
+  logits = logits.subspan(ranked_prompt_rows_ * static_cast<size_t>(vocab_size));
+  if (!logits.empty()) {
     const int64_t left = request_.max_tokens - output_tokens();
     path = engine::VerifyTree(tree_.tokens, tree_.parents, logits, vocab_size, request_.sampling,
                               history_, tokens_.size(), request_.final_tokens, left, scratch);

@@ -64,8 +64,9 @@ class LiveSequence {
   std::span<const int32_t> verified_nodes() const { return verified_nodes_; }
 
   // The rows of the next forward pass: up to `prefill_rows` of the prompt, or the last
-  // token and the draft tree. Valid until Verify.
-  engine::SequenceInput PrepareInput(int64_t prefill_rows);
+  // token and the draft tree. With `rank_prompt` rows of a prompt that may be drafted for have
+  // logits, to be ranked. Valid until Verify.
+  engine::SequenceInput PrepareInput(int64_t prefill_rows, bool rank_prompt);
   // Verifies and commits: from here on tokens() and finish_reason() are those after this pass.
   // `logits` are those of PrepareInput's logit_rows, row-major. INTERNAL if the engine refuses to
   // commit.
@@ -141,6 +142,8 @@ class LiveSequence {
   std::vector<int32_t> logit_rows_;
   // Of them, those ahead of the draft tree.
   int64_t chain_rows_ = 0;
+  // Of logit_rows_, those ahead of the last token's, which are ranked alone.
+  size_t ranked_prompt_rows_ = 0;
 };
 
 }  // namespace strata::verify

@@ -458,11 +458,12 @@ void Scheduler::Remember(const LiveSequence& sequence) {
 
 std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInput>& inputs) {
   std::vector<LiveSequence*> batch;
+  const bool rank_prompts = options_.recycle_prompts && options_.recycled_tokens > 0;
   const std::vector<int64_t> prompt_rows = PromptRows();
   for (size_t i = 0; i < active_.size(); ++i) {
     LiveSequence& sequence = *active_[i];
     if (sequence.prefilling() && prompt_rows[i] == 0) continue;
-    inputs.push_back(sequence.PrepareInput(prompt_rows[i]));
+    inputs.push_back(sequence.PrepareInput(prompt_rows[i], rank_prompts));
     batch.push_back(&sequence);
   }
   return batch;

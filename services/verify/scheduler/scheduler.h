@@ -46,6 +46,8 @@ struct SchedulerOptions {
   // Recycling, arXiv 2408.08696), 0 to RowRanking::kMaxTokens; 0: none. On SmolLM2 eight gave 2.77
   // tokens a step instead of 2.43 at 32 nodes, and 2.19 instead of 2.10 at 8 (40 dev questions).
   int recycled_tokens = RowRanking::kMaxTokens;
+  // Of a prompt's rows too, which costs their logits.
+  bool recycle_prompts = false;
   // Share of the KV pages that may keep what requests began with for later ones (PrefixCache), 0 to
   // 1; 0: none. Such pages are free to whoever needs them. None either if the engine is not exact:
   // a page might have other bits than the request would have computed.

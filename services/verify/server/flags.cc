@@ -122,6 +122,8 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "hierarchy as candidates (Token Recycling); 0: none")
       ->check(CLI::Range(0, RowRanking::kMaxTokens))
       ->capture_default_str();
+  app.add_flag("--recycle-prompts", flags.scheduler.recycle_prompts,
+               "Also of the rows of prompts; their logits make prompts slower");
   app.add_flag("--draft-tls", flags.draft_tls, "Use TLS towards the draft service");
   app.add_option("--draft-tls-ca", flags.draft_tls_files.ca_file,
                  "PEM authorities that the draft service's certificate must come from");
