@@ -20,6 +20,8 @@
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
+#include "common/trace/trace_metrics.h"
+#include "common/trace/tracer.h"
 #include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/metrics/hierarchy_metrics.h"
@@ -72,6 +74,9 @@ absl::Status Serve(const Flags& flags) {
   if (!exporter.ok()) return exporter.status();
   const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
 
+  auto tracer = trace::Tracer::Start(flags.serving.Tracing(), {"strata-draft", STRATA_VERSION});
+  if (!tracer.ok()) return tracer.status();
+
   DrafterOptions options;
   options.policy = flags.policy;
   options.limits = flags.limits;
@@ -91,9 +96,10 @@ absl::Status Serve(const Flags& flags) {
   // Before the service, so that the last save comes after every stream's output was learned.
   const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s),
                             [&drafter] { (*drafter)->SaveCalibrations(); });
-  DraftService service(drafter->get(), fingerprint, STRATA_VERSION);
+  DraftService service(drafter->get(), fingerprint, STRATA_VERSION, tracer->get());
   const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
     CollectService(service, STRATA_VERSION, page);
+    trace::CollectTracer(tracer->get(), "strata_draft", page);
     CollectHierarchy(**drafter, model_store.get(), corpus.get(), page);
   });
   const std::array<grpc::Service*, 1> services = {&service};

@@ -279,6 +279,7 @@ void Scheduler::DropCancelled() {
 
 void Scheduler::Step() {
   const absl::Time start = absl::Now();
+  step_start_ = start;
   counters_.steps.Add(1);
   FollowPrompts();
   Draft();
@@ -345,6 +346,7 @@ void Scheduler::Draft() {
   for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
     GenerationStats& stats = asked[i]->stats();
     stats.draft_time += draft_wait_;
+    asked[i]->trace().OnDraft(start, replies[i].tree.size(), replies[i].missed);
     if (replies[i].missed) {
       ++stats.draft_misses;
       counters_.draft_misses.Add(1);
@@ -459,7 +461,8 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
     return;
   }
-  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
+  const absl::Time computed = absl::Now();
+  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(computed - start));
   int64_t step_rows = 0;
   int64_t pairs = 0;
   bool prefilling = false;
@@ -487,8 +490,20 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     const GenerationStats& stats = sequence.stats();
     const uint32_t steps_before = stats.steps;
     const uint32_t tokens_before = stats.output_tokens;
+    const uint64_t drafted_before = stats.drafted;
+    const uint64_t accepted_before = stats.accepted;
     const absl::Status status = sequence.TakeLogits(logits, output_.vocab_size, engine_, scratch_);
     CountVerified(sequence, stats.steps - steps_before, stats.output_tokens - tokens_before);
+    sequence.trace().OnPass({.step_start = step_start_,
+                             .forward_start = start,
+                             .forward_end = computed,
+                             .prompt = prompt,
+                             .rows = static_cast<int64_t>(inputs[i].tokens.size()),
+                             .batch_rows = step_rows,
+                             .batch_sequences = static_cast<int64_t>(batch.size()),
+                             .tokens = stats.output_tokens - tokens_before,
+                             .drafted = stats.drafted - drafted_before,
+                             .accepted = stats.accepted - accepted_before});
     // At once, for those that come while it goes on.
     if (prompt && status.ok()) Remember(sequence);
     time += absl::Now() - start;

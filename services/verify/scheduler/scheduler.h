@@ -158,6 +158,7 @@ class Scheduler {
   NodeBudget budget_;
   // What the draft source was waited for in this step.
   absl::Duration draft_wait_;
+  absl::Time step_start_;
   engine::SamplerScratch scratch_;
   engine::ForwardOutput output_;
 

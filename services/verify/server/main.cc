@@ -30,6 +30,8 @@
 #include "common/rpc/shutdown_signal.h"
 #include "common/tokenizer/chat_template.h"
 #include "common/tokenizer/tokenizer.h"
+#include "common/trace/trace_metrics.h"
+#include "common/trace/tracer.h"
 #include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/metrics/hierarchy_metrics.h"
@@ -150,6 +152,10 @@ absl::Status Serve(const Flags& flags) {
   if (!exporter.ok()) return exporter.status();
   const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
 
+  // Outlives all that records spans.
+  auto tracer = trace::Tracer::Start(flags.serving.Tracing(), {"strata-verify", STRATA_VERSION});
+  if (!tracer.ok()) return tracer.status();
+
   // Cheap checks first: loading a model takes seconds.
   std::optional<RequestGate> gate;
   if (!flags.auth_tokens.empty()) {
@@ -223,9 +229,10 @@ absl::Status Serve(const Flags& flags) {
                              info.vocab_size, info.eos_token_ids, limits);
   GenerateService service(scheduler, **engine, reader,
                           {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION},
-                          gate ? &*gate : nullptr);
+                          gate ? &*gate : nullptr, {tracer->get(), flags.trace_sample});
   const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
     CollectVerify(scheduler, **engine, service.counters(), service.identity(), page);
+    trace::CollectTracer(tracer->get(), "strata_verify", page);
     if (!hierarchy) return;
     CollectHierarchy(*hierarchy->drafter, hierarchy->store.get(), hierarchy->corpus.get(), page);
   });
