@@ -1,7 +1,8 @@
 // strata-verify: the verify service. See --help and services/verify/README.md.
 //
 // Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
-// with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
+// with 0 after SIGTERM or SIGINT, at once while it still starts; 1 if it cannot start, 2 for a
+// wrong command line.
 
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
+#include "common/rpc/starting.h"
 #include "common/tokenizer/chat_template.h"
 #include "common/tokenizer/tokenizer.h"
 #include "common/trace/trace_metrics.h"
@@ -148,6 +150,8 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags
 
 absl::Status Serve(const Flags& flags) {
   if (absl::Status status = ValidateSchedulerOptions(flags.scheduler); !status.ok()) return status;
+  auto starting = rpc::Starting::Begin();
+  if (!starting.ok()) return starting.status();
   auto exporter = metrics::Exporter::Start(flags.serving.metrics);
   if (!exporter.ok()) return exporter.status();
   const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
@@ -236,6 +240,8 @@ absl::Status Serve(const Flags& flags) {
     if (!hierarchy) return;
     CollectHierarchy(*hierarchy->drafter, hierarchy->store.get(), hierarchy->corpus.get(), page);
   });
+  // From here on a signal drains.
+  starting->reset();
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();
