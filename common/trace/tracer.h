@@ -86,8 +86,9 @@ class Tracer {
 // Where a part of something records its spans, and under which span; off by default, which costs a
 // comparison.
 struct Scope {
-  // Borrowed. Null: nothing is traced.
+  // Borrowed. Null: nothing is recorded here.
   Tracer* tracer = nullptr;
+  // Sampled if spans are recorded, here or elsewhere.
   Context context;
 
   bool on() const { return tracer != nullptr; }

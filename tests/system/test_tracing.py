@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import harness
 import metrics
 import pytest
 
+ROOT = Path(__file__).parents[2]
 PROMPT = "Write a Python function that sorts a list of dictionaries by a key."
 LENGTH = 48
 # Clocks of two processes on one machine.
@@ -203,11 +206,39 @@ def test_one_trace_from_client_to_draft(traced: Traced) -> None:
     assert attribute(roots[0], "strata.request_id") == "r-1"
     assert re.fullmatch(r"[0-9a-f]{32}", attribute(roots[0], "strata.tenant_hash"))
     assert attribute(roots[1], "strata.tenant_hash") == "none"
+    # What draws it reads it.
+    drawn = subprocess.run(
+        [sys.executable, str(ROOT / "tests/bench/plot_trace.py"), "--trace", sent[1], "--first",
+         "1", "--steps", "3", *map(str, traced.files.values())],
+        capture_output=True, text=True, check=False)
+    assert drawn.returncode == 0, drawn.stderr
+    lines = drawn.stdout.splitlines()
+    assert f"{answer['statistics']['steps']} steps" in lines[0]
+    assert [line.split("|")[0].strip() for line in lines[1:4]] == [
+        "verify: draft", "verify: forward", "draft service"]
+    assert all("#" in line for line in lines[1:4]), drawn.stdout
+    assert [line.split()[0] for line in lines[-3:]] == ["1", "2", "3"]
     # Figures alone.
     for path in traced.files.values():
         text = path.read_text(encoding="utf-8")
         assert "dictionaries" not in text and "acme" not in text
         assert answer["text"].strip()[:15] not in text
+
+
+def test_a_verify_service_that_records_nothing_passes_the_trace_on(corpus: Path,
+                                                                  tmp_path: Path) -> None:
+    spans = tmp_path / "draft.jsonl"
+    with harness.start_draft(tmp_path, "--corpus", str(corpus), "--trace-file",
+                             str(spans)) as draft:
+        with harness.start_verify(tmp_path, "--draft-address", draft.address,
+                                  "--draft-deadline-ms", "10000") as verify:
+            generate(verify)
+            _, error = generate(verify, "--trace")
+            assert verify.terminate() == 0
+        assert draft.terminate() == 0
+    _, trace, parent, _ = error.removeprefix("traceparent: ").strip().split("-")
+    found = {(span["traceId"], span["parentSpanId"]) for span in read(spans, "strata-draft")}
+    assert found == {(trace, parent)}
 
 
 def test_a_share_of_the_requests_is_traced(corpus: Path, tmp_path: Path) -> None:

@@ -501,6 +501,16 @@ TEST_F(GenerateServiceTest, SampledCallsHaveASpan) {
   }
 }
 
+TEST(RequestTracing, WithoutATracerASampledTraceGoesOn) {
+  trace::Context client = {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true};
+  const trace::Scope scope = RequestTracing{nullptr, 1}.Begin(client);
+  EXPECT_FALSE(scope.on());
+  EXPECT_EQ(scope.context, client);
+  client.sampled = false;
+  EXPECT_EQ((RequestTracing{nullptr, 1}.Begin(client).context), trace::Context());
+  EXPECT_EQ((RequestTracing{nullptr, 1}.Begin(std::nullopt).context), trace::Context());
+}
+
 TEST_F(GenerateServiceTest, ARefusedCallIsLoggedWithoutWhatItSaid) {
   testing::internal::CaptureStderr();
   log::SetUp("test", spdlog::level::info, log::Format::kJson);

@@ -269,5 +269,32 @@ TEST_F(SchedulerTrace, WhatIsCancelledEndsItsSpans) {
   EXPECT_EQ(Named(spans, "step").size(), sink->stats.steps);
 }
 
+TEST(SequenceTrace, AStepBeginsWithAQuestionThatIsAskedAheadOfIt) {
+  TraceFile file;
+  const trace::Scope scope = {file.tracer(),
+                              {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true}};
+  SequenceTrace sequence(scope, absl::Now());
+  ASSERT_TRUE(sequence.OnAsk(8).has_value());
+  absl::SleepFor(absl::Milliseconds(20));
+  SequenceTrace::Pass pass;
+  pass.step_start = absl::Now();
+  sequence.OnDraft(/*wait_start=*/pass.step_start, 3, /*missed=*/false);
+  pass.forward_start = pass.forward_end = absl::Now();
+  sequence.OnPass(pass);
+  const Spans spans = file.Spans();
+  const auto step = ChildOf(spans, trace::ToHex(scope.context.span_id), "step");
+  const auto draft = ChildOf(spans, step["spanId"], "draft");
+  ExpectWithin(draft, step);
+  // The service had the time; the step did not stand still for it.
+  EXPECT_GE(EndOf(draft) - StartOf(draft), 20'000'000);
+  EXPECT_LT(AttributesOf(draft)["strata.wait_seconds"], 0.02);
+}
+
+TEST(SequenceTrace, WithoutATracerTheSourceIsToldTheRequestsSpan) {
+  const trace::Context request = {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true};
+  EXPECT_EQ(SequenceTrace({nullptr, request}, absl::Now()).OnAsk(8), request);
+  EXPECT_EQ(SequenceTrace({}, absl::Now()).OnAsk(8), std::nullopt);
+}
+
 }  // namespace
 }  // namespace strata::verify

@@ -69,8 +69,7 @@ absl::Status ReadTierFile(const InputFile& file, const TierSelection& selection,
                           TierCounts& counts) {
   auto content = Read(file.path);
   if (!content.ok()) {
-    // Replicas replace their files, and one that ends removes nothing; but a damaged one must not
-    // keep what all the others learned out of the corpus.
+    // One bad file must not keep what all the other replicas learned out of the corpus.
     ++counts.damaged;
     warn(absl::StrCat("model tier ", file.path, " is left out: ", content.status().message()));
     return absl::OkStatus();

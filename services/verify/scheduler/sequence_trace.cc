@@ -30,7 +30,7 @@ trace::Span SequenceTrace::NewSpan(std::string_view name, const trace::SpanId& i
   return span;
 }
 
-std::optional<trace::Context> SequenceTrace::Ask(uint32_t budget) {
+trace::Context SequenceTrace::Ask(uint32_t budget) {
   asked_ = absl::Now();
   budget_ = budget;
   draft_id_ = trace::NewSpanId();
@@ -38,7 +38,7 @@ std::optional<trace::Context> SequenceTrace::Ask(uint32_t budget) {
     step_id_ = trace::NewSpanId();
     step_start_ = asked_;
   }
-  return trace::Context{request_.context.trace_id, draft_id_, /*sampled=*/true};
+  return {request_.context.trace_id, draft_id_, /*sampled=*/true};
 }
 
 void SequenceTrace::Draft(absl::Time wait_start, int64_t nodes, bool missed) {
@@ -83,9 +83,15 @@ void SequenceTrace::Take(const Pass& pass) {
     if (pass.tokens > 0) RecordPrefill(now);
     return;
   }
-  const trace::SpanId id = step_id_ == kNone ? trace::NewSpanId() : std::exchange(step_id_, kNone);
+  absl::Time start = pass.step_start;
+  trace::SpanId id = std::exchange(step_id_, kNone);
+  if (id == kNone) {
+    id = trace::NewSpanId();
+  } else {
+    start = std::min(start, step_start_);
+  }
   RecordForward(pass, id);
-  trace::Span span = NewSpan("step", id, request_.context.span_id, pass.step_start, now);
+  trace::Span span = NewSpan("step", id, request_.context.span_id, start, now);
   span.Add("strata.tokens", pass.tokens);
   span.Add("strata.drafted", static_cast<int64_t>(pass.drafted));
   span.Add("strata.accepted", static_cast<int64_t>(pass.accepted));

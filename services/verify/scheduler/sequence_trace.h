@@ -14,7 +14,7 @@ namespace strata::verify {
 //   prefill           from the first rows of the prompt to the first token; after a preemption
 //   again
 //     forward         one a pass that computed some
-//   step              one a step after that
+//   step              one a step after that; from its question on, if that is asked ahead of it
 //     draft           from the question to the draft source to its answer
 //     forward         the pass of the whole batch
 // A request that is not traced costs a comparison a call. Figures and times alone: no tokens. Not
@@ -25,9 +25,10 @@ class SequenceTrace {
   SequenceTrace(const trace::Scope& request, absl::Time arrival);
 
   // The draft source is about to be asked for up to `budget` nodes. Returns the span that waits for
-  // the answer, for the source to be told.
+  // the answer, for the source to be told: the request's own if spans are recorded elsewhere alone.
   std::optional<trace::Context> OnAsk(uint32_t budget) {
-    return request_.on() ? Ask(budget) : std::nullopt;
+    if (request_.on()) return Ask(budget);
+    return request_.context.sampled ? std::optional(request_.context) : std::nullopt;
   }
   // The answer is there; the scheduler stood still for it from `wait_start` on.
   void OnDraft(absl::Time wait_start, int64_t nodes, bool missed) {
@@ -60,7 +61,7 @@ class SequenceTrace {
   }
 
  private:
-  std::optional<trace::Context> Ask(uint32_t budget);
+  trace::Context Ask(uint32_t budget);
   void Draft(absl::Time wait_start, int64_t nodes, bool missed);
   void Take(const Pass& pass);
   void Interrupt();

@@ -7,7 +7,9 @@
 namespace strata::verify {
 
 trace::Scope RequestTracing::Begin(const std::optional<trace::Context>& client) const {
-  if (tracer == nullptr) return {};
+  if (tracer == nullptr) {
+    return client.has_value() && client->sampled ? trace::Scope{nullptr, *client} : trace::Scope();
+  }
   if (!(client.has_value() ? client->sampled : trace::Chance(sample))) return {};
   return {tracer,
           {client.has_value() ? client->trace_id : trace::NewTraceId(), trace::NewSpanId(),

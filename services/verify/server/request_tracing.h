@@ -16,7 +16,8 @@ struct RequestTracing {
   // traced if the client's says so.
   double sample = 0;
 
-  // Where the spans of a request go, below one for all of it; off if it is not traced.
+  // Where the spans of a request go, below one for all of it; off if it is not traced. Without a
+  // tracer the client's sampled span is passed on, for who records spans behind this service.
   trace::Scope Begin(const std::optional<trace::Context>& client) const;
 };
 
