@@ -44,6 +44,14 @@ void ServingFlags::AddTo(CLI::App& app) {
       "plain HTTP (default: not at all)");
   app.add_option("--metrics-port-file", metrics.port_file,
                  "Write the address that metrics are served on to this file once they are");
+  app.add_option("--trace-file", trace.file,
+                 "Append the spans of traced requests to this file, as OTLP JSON lines (default: "
+                 "nothing is traced); a file for each process");
+  app.add_option("--trace-file-mb", trace_file_mb,
+                 "A trace file that would grow longer, in MiB, is renamed to FILE.1, in place of "
+                 "an older one, and begun anew")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_flag("--channelz", server.channelz,
                "Serve gRPC's channelz (connections, streams, sockets) beside the service, to "
                "whoever may call it");
@@ -52,6 +60,12 @@ void ServingFlags::AddTo(CLI::App& app) {
 ServerOptions ServingFlags::Options() const {
   ServerOptions options = server;
   options.max_receive_bytes = max_message_mb << 20;
+  return options;
+}
+
+trace::TracerOptions ServingFlags::Tracing() const {
+  trace::TracerOptions options = trace;
+  options.max_file_bytes = trace_file_mb << 20;
   return options;
 }
 

@@ -10,6 +10,7 @@
 #include "common/log/log.h"
 #include "common/metrics/exporter.h"
 #include "common/rpc/server.h"
+#include "common/trace/tracer.h"
 
 namespace strata::rpc {
 
@@ -26,11 +27,15 @@ struct ServingFlags {
   std::string log_level = "info";
   log::Format log_format = log::Format::kText;
   metrics::ExporterOptions metrics;
+  // Its max_file_bytes is trace_file_mb: see Tracing().
+  trace::TracerOptions trace;
+  uint64_t trace_file_mb = 256;
 
   // --listen, --port-file, --max-message-mb, --tls-…, --drain-seconds, --log-…, --metrics-…,
-  // --channelz.
+  // --trace-file…, --channelz.
   void AddTo(CLI::App& app);
   ServerOptions Options() const;
+  trace::TracerOptions Tracing() const;
   absl::Duration drain() const { return absl::Seconds(drain_seconds); }
 };
 

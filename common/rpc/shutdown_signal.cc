@@ -10,7 +10,6 @@
 #include "absl/time/clock.h"
 
 namespace strata::rpc {
-namespace {
 
 sigset_t ShutdownSignals() {
   sigset_t set;
@@ -19,8 +18,6 @@ sigset_t ShutdownSignals() {
   sigaddset(&set, SIGINT);
   return set;
 }
-
-}  // namespace
 
 absl::Status BlockShutdownSignals() {
   const sigset_t set = ShutdownSignals();

@@ -1,10 +1,15 @@
 #ifndef STRATA_COMMON_RPC_SHUTDOWN_SIGNAL_H_
 #define STRATA_COMMON_RPC_SHUTDOWN_SIGNAL_H_
 
+#include <csignal>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
 namespace strata::rpc {
+
+// SIGTERM and SIGINT.
+sigset_t ShutdownSignals();
 
 // SIGTERM and SIGINT as a synchronous event. Call BlockShutdownSignals() in main() before any
 // thread starts: threads inherit the mask, so the signals stay pending for the one that waits and

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "common/rpc/client_trace.h"
 #include "common/rpc/status.h"
 #include "services/client/exit_codes.h"
 
@@ -16,10 +17,12 @@ void SetTimeout(double timeout_s, grpc::ClientContext& context) {
                        std::chrono::microseconds(static_cast<int64_t>(timeout_s * 1e6)));
 }
 
-absl::StatusOr<Answer> Generate(
-    v1::GenerateService::Stub& stub, const v1::GenerateRequest& request, double timeout_s,
-    Interrupt& interrupt, const std::function<bool(const v1::GenerateResponse&)>& on_message) {
+absl::StatusOr<Answer> Generate(v1::GenerateService::Stub& stub, const v1::GenerateRequest& request,
+                                double timeout_s, Interrupt& interrupt,
+                                const std::function<bool(const v1::GenerateResponse&)>& on_message,
+                                const std::string& traceparent) {
   grpc::ClientContext context;
+  if (!traceparent.empty()) context.AddMetadata(rpc::kTraceparentKey, traceparent);
   SetTimeout(timeout_s, context);
   const Interrupt::Scope scope(interrupt, context);
   const std::unique_ptr<grpc::ClientReader<v1::GenerateResponse>> reader =

@@ -29,10 +29,12 @@ void SetTimeout(double timeout_s, grpc::ClientContext& context);
 
 // Calls Generate and gathers the answer; hands each message to `on_message`
 // (may be null) as it comes, whose `false` cancels the call. The error is the
-// service's; DATA_LOSS if the stream ended well without a last message.
+// service's; DATA_LOSS if the stream ended well without a last message. `traceparent` goes along as
+// metadata unless it is empty.
 absl::StatusOr<Answer> Generate(v1::GenerateService::Stub& stub, const v1::GenerateRequest& request,
                                 double timeout_s, Interrupt& interrupt,
-                                const std::function<bool(const v1::GenerateResponse&)>& on_message);
+                                const std::function<bool(const v1::GenerateResponse&)>& on_message,
+                                const std::string& traceparent = "");
 
 // Prints "strata: NAME: message" and returns the exit code: kInterrupted if a signal
 // ended the call, or else `code`.

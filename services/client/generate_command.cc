@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "common/trace/context.h"
 #include "services/client/call.h"
 #include "services/client/commands.h"
 #include "services/client/connection.h"
@@ -32,6 +33,8 @@ struct Flags {
   std::string predicted_file;
   std::optional<uint32_t> logprobs;
   std::string request_id;
+  std::string traceparent;
+  bool trace = false;
   bool json = false;
   bool stats = false;
 };
@@ -108,9 +111,26 @@ void WriteText(const std::string& text, bool terminal) {
   }
 }
 
+// What to send; empty for nothing. The service ignores what is malformed, so it is told here.
+absl::StatusOr<std::string> Traceparent(const Flags& flags) {
+  if (!flags.traceparent.empty()) {
+    if (trace::ParseTraceparent(flags.traceparent).has_value()) return flags.traceparent;
+    return absl::InvalidArgumentError(
+        "--traceparent is not one of W3C Trace Context (00-<32 hexadecimal digits>-<16>-<2>, lower "
+        "case)");
+  }
+  if (!flags.trace) return "";
+  const std::string made =
+      trace::ToTraceparent({trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true});
+  std::fprintf(stderr, "traceparent: %s\n", made.c_str());
+  return made;
+}
+
 int Run(const Flags& flags, Interrupt& interrupt) {
   const auto request = BuildRequest(flags);
   if (!request.ok()) return ReportError(request.status(), interrupt, kUsage);
+  const auto traceparent = Traceparent(flags);
+  if (!traceparent.ok()) return ReportError(traceparent.status(), interrupt, kUsage);
   const auto stub = Connect(flags.connection);
   if (!stub.ok()) return ReportError(stub.status(), interrupt, kUsage);
 
@@ -122,7 +142,8 @@ int Run(const Flags& flags, Interrupt& interrupt) {
     broken = std::fflush(stdout) != 0;
     return !broken;
   };
-  const auto answer = Generate(**stub, *request, flags.connection.timeout_s, interrupt, on_message);
+  const auto answer =
+      Generate(**stub, *request, flags.connection.timeout_s, interrupt, on_message, *traceparent);
   if (broken) {
     std::fprintf(stderr, "strata: cannot write to standard output\n");
     return kUsage;
@@ -175,6 +196,14 @@ Command AddGenerateCommand(CLI::App& app) {
   command->add_option("--logprobs", flags->logprobs,
                       "Report log-probabilities (with --json), and of N alternatives");
   command->add_option("--request-id", flags->request_id, "For the service's logs");
+  CLI::Option* traceparent = command->add_option(
+      "--traceparent", flags->traceparent,
+      "W3C trace context of the span that this call is a part of; the service traces the call if "
+      "its flags say sampled");
+  command
+      ->add_flag("--trace", flags->trace,
+                 "Have the call traced: send a new traceparent, and print it to standard error")
+      ->excludes(traceparent);
   command->add_flag("--json", flags->json, "Print one JSON object when done");
   command->add_flag("--stats", flags->stats, "Print figures to standard error");
   AddConnectionFlags(*command, flags->connection);

@@ -198,10 +198,63 @@ TEST_F(Cli, DamageIsFoundByVerify) {
   EXPECT_THAT(result.err, HasSubstr("rocksdb/000008.sst"));
 }
 
+TEST_F(Cli, ASnapshotIsCheckedBeforeItIsLive) {
+  WriteFile(dir_ / "in.txt", "some text of several tokens");
+  const std::string in = "'" + (dir_ / "in.txt") + "'";
+  ASSERT_EQ(Build("--name a --keep-current " + in).exit, 0);
+  EXPECT_FALSE(fs::exists(dir_ / "root/CURRENT"));
+  ASSERT_EQ(Build("--name b " + in).exit, 0);
+  ASSERT_EQ(Build("--name shard --shard " + in).exit, 0);
+  EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "b\n");
+
+  const auto publish = [this](const std::string& name) {
+    return Run("publish '" + (dir_ / ("root/" + name)) + "'");
+  };
+  Result result = publish("a");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(result.out, "live now: a; before: b\n");
+  EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "a\n");
+  // And back, with a '/' as a shell completes it.
+  EXPECT_EQ(publish("b/").out, "live now: b; before: a\n");
+  EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "b\n");
+  EXPECT_EQ(Run("verify '" + (dir_ / "root") + "'").exit, 0);
+
+  fs::create_directory(dir_ / "root/unfinished");
+  WriteFile(dir_ / "root/damaged/manifest.json", "{}");
+  for (const auto& [name, message] :
+       {std::pair("shard", "is a shard"), std::pair("none", "NOT_FOUND"),
+        std::pair("unfinished", "FAILED_PRECONDITION"), std::pair("damaged", "DATA_LOSS")}) {
+    result = publish(name);
+    EXPECT_EQ(result.exit, 1) << name;
+    EXPECT_THAT(result.err, HasSubstr(message)) << name;
+  }
+  EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "b\n");
+  // Whatever CURRENT says, a good snapshot can be made live.
+  WriteFile(dir_ / "root/CURRENT", "gone\n");
+  EXPECT_EQ(publish("a").out, "live now: a; before: none\n");
+}
+
+TEST_F(Cli, ModelTiersNeedATenant) {
+  fs::create_directory(dir_ / "tiers");
+  WriteFile(dir_ / "tiers/bad.tier", "x");
+  const std::string tiers = "--model-tiers '" + (dir_ / "tiers") + "' ";
+  Result result = Build(tiers);
+  EXPECT_EQ(result.exit, 1);
+  EXPECT_THAT(result.err, HasSubstr("--tenant NAME"));
+  WriteFile(dir_ / "in.txt", "some text of several tokens");
+  result = Build(tiers + "--tenant acme --tenant other --json '" + (dir_ / "in.txt") + "'");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("warning: model tier " + (dir_ / "tiers/bad.tier")));
+  const auto json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["documents"], 1);
+  EXPECT_EQ(json["skipped_tier_files"], 1);
+}
+
 TEST_F(Cli, WrongUsageIsStatusTwo) {
   for (const char* arguments :
-       {"", "frobnicate", "build", "build --out x y", "inspect",
-        "build --tokenizer a --out b --memory 0 c", "build --tokenizer a --out b --top many c"}) {
+       {"", "frobnicate", "build", "build --out x y", "inspect", "build --tokenizer a --out b",
+        "publish", "build --tokenizer a --out b --memory 0 c",
+        "build --tokenizer a --out b --top many c"}) {
     EXPECT_EQ(Run(arguments).exit, 2) << arguments;
   }
   EXPECT_EQ(Run("--help").exit, 0);

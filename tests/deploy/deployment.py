@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/dev")
-CORPUS_JOBS = ("corpus-build/shards", "corpus-build/merge")
+CORPUS_JOBS = ("corpus-build/shards", "corpus-build/merge", "corpus-learn")
 
 Manifest = dict[str, Any]
 
@@ -54,8 +54,16 @@ def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
     return found[0]
 
 
+def job_of(cron_job: Manifest) -> Manifest:
+    """The Job that a CronJob makes."""
+    template = cron_job["spec"]["jobTemplate"]
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": template["spec"],
+            "metadata": cron_job["metadata"] | template["metadata"]}
+
+
 def workloads(manifests: list[Manifest]) -> list[Manifest]:
-    return of_kind(manifests, "Deployment") + of_kind(manifests, "Job")
+    return (of_kind(manifests, "Deployment") + of_kind(manifests, "Job")
+            + [job_of(cron_job) for cron_job in of_kind(manifests, "CronJob")])
 
 
 def program_of(container: Manifest) -> str:
@@ -70,9 +78,13 @@ def program_of(container: Manifest) -> str:
 def strata_containers(manifests: list[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
     """(workload, container) for each container that runs a binary of Strata."""
     for workload in workloads(manifests):
-        for container in workload["spec"]["template"]["spec"]["containers"]:
+        pod = workload["spec"]["template"]["spec"]
+        for container in pod["containers"]:
             assert program_of(container), f"whose image is {container['image']}?"
             yield workload, container
+        for container in pod.get("initContainers", []):
+            if program_of(container):
+                yield workload, container
 
 
 @cache

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from deployment import (CORPUS_JOBS, DEPLOY, KUBERNETES, OVERLAYS, check_arguments, config_of,
-                        flags_of, named, of_kind, port_of, program_of, render, rendered,
+                        flags_of, job_of, named, of_kind, port_of, program_of, render, rendered,
                         strata_containers, workloads)
 
 ALL = OVERLAYS + CORPUS_JOBS
 # What an operator provides: deploy/README.md describes them.
-CLAIMS = {"strata-model", "strata-corpus", "strata-corpus-input"}
+CLAIMS = {"strata-model", "strata-corpus", "strata-corpus-input", "strata-model-tiers"}
 SECRET_KEYS = {"tls.crt", "tls.key", "ca.crt"}
 # Third-party kinds, whose schemas are not Kubernetes'.
 CUSTOM_GROUPS = ("cert-manager.io/",)
@@ -53,15 +53,20 @@ def test_validation_can_fail():
         validate(service)
 
 
-def test_cert_manager_makes_the_secrets_that_tls_refers_to(tmp_path):
+def render_with(tmp_path, overlay, component):
+    """An overlay with one more component, as an operator's own kustomization adds it."""
     relative = Path("..") / KUBERNETES.relative_to("/")
     for _ in range(len(tmp_path.parts) - 2):
         relative = ".." / relative
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
-        "resources": [str(relative / "overlays/cpu")],
-        "components": [str(relative / "components/cert-manager")]}), encoding="utf-8")
-    manifests = render(tmp_path)
+        "resources": [str(relative / overlay)],
+        "components": [str(relative / "components" / component)]}), encoding="utf-8")
+    return render(tmp_path)
+
+
+def test_cert_manager_makes_the_secrets_that_tls_refers_to(tmp_path):
+    manifests = render_with(tmp_path, "overlays/cpu", "cert-manager")
     certificates = of_kind(manifests, "Certificate")
     made = {certificate["spec"]["secretName"]: certificate["spec"] for certificate in certificates}
     used = {volume["secret"]["secretName"] for workload in workloads(manifests)
@@ -273,10 +278,82 @@ def test_corpus_jobs_fit_together():
     assert joined == [f"{out}/{index}" for index in range(shards["spec"]["completions"])]
     snapshots = check_arguments("strata-corpus", join["args"], "merge")["out"]
     assert snapshots != out
+    steps = learn_steps()
+    assert [steps[name]["args"][0] for name in ("count", "merge", "verify", "publish")] == [
+        "build", "merge", "verify", "publish"]
+    assert check_arguments("strata-corpus", steps["merge"]["args"], "learn")["out"] == snapshots
+    count = check_arguments("strata-corpus", steps["count"]["args"], "learn")
+    learned = f"{count['out']}/{count['name']}"
+    assert [argument for argument in steps["merge"]["args"] if argument.startswith("/")] == [
+        learned, *joined]
     for name in ("overlays/cpu", "overlays/gpu"):
         draft = named(rendered(name), "Deployment", "strata-draft")
         (container,) = draft["spec"]["template"]["spec"]["containers"]
         assert f"--corpus={snapshots}" in container["args"]
+
+
+def learn_steps():
+    """The containers of corpus-learn by name, in the order in which they run."""
+    (cron_job,) = of_kind(rendered("corpus-learn"), "CronJob")
+    pod = job_of(cron_job)["spec"]["template"]["spec"]
+    assert len(pod["containers"]) == 1
+    return {container["name"]: container
+            for container in pod["initContainers"] + pod["containers"]}
+
+
+def test_what_is_learned_is_folded_by_choice_and_checked_before_it_is_live():
+    (cron_job,) = of_kind(rendered("corpus-learn"), "CronJob")
+    # Nobody's text goes into everybody's corpus by "kubectl apply" alone.
+    assert cron_job["spec"]["suspend"] is True
+    assert cron_job["spec"]["concurrencyPolicy"] == "Forbid"
+    steps = learn_steps()
+    count = check_arguments("strata-corpus", steps["count"]["args"], "count")
+    assert count["tenant"] == "nobody" and "all-tenants" not in count
+    assert "shard" in count
+    merge = check_arguments("strata-corpus", steps["merge"]["args"], "merge")
+    assert "keep-current" in merge
+    # A name that no other try has; what is checked is what was made and what becomes live.
+    made = f"{merge['out']}/{merge['name']}"
+    assert merge["name"] == "$(POD_NAME)"
+    for name in ("verify", "publish"):
+        assert steps[name]["args"][-1] == made
+    for name in ("merge", "verify", "publish"):
+        assert steps[name]["env"] == [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    assert list(steps) == ["count", "merge", "verify", "publish"]
+
+
+def test_draft_pods_save_what_is_folded_where_it_is_looked_for(tmp_path):
+    manifests = render_with(tmp_path, "overlays/cpu", "model-tiers-shared")
+    for manifest in manifests:
+        validate(manifest)
+    draft = named(manifests, "Deployment", "strata-draft")
+    pod = draft["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    folder = check_arguments("strata-draft", container["args"], "draft")["model-tier-dir"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["mountPath"] == folder)
+    # A folder is one process's at a time.
+    assert mount["subPathExpr"] == "$(POD_NAME)"
+    assert {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}} in (
+        container["env"])
+    (volume,) = (volume for volume in pod["volumes"] if volume["name"] == mount["name"])
+    assert volume == {"name": mount["name"],
+                      "persistentVolumeClaim": {"claimName": "strata-model-tiers"}}
+    # The others are as they were.
+    plain = named(rendered("overlays/cpu"), "Deployment", "strata-draft")
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {
+        mount["mountPath"] for mount in
+        plain["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+
+    count = learn_steps()["count"]
+    tiers = check_arguments("strata-corpus", count["args"], "count")["model-tiers"]
+    (mount,) = (mount for mount in count["volumeMounts"] if mount["mountPath"] == tiers)
+    assert mount["readOnly"] is True and "subPath" not in mount
+    (cron_job,) = of_kind(rendered("corpus-learn"), "CronJob")
+    (claim,) = (volume["persistentVolumeClaim"] for volume in
+                job_of(cron_job)["spec"]["template"]["spec"]["volumes"]
+                if volume["name"] == mount["name"])
+    assert claim == {"claimName": "strata-model-tiers", "readOnly": True}
 
 
 # Options of other programs, and of scripts of ours, that texts in deploy/ show.
@@ -294,7 +371,7 @@ def test_texts_name_no_unknown_flag():
     known = set()
     for program, subcommands in {
             "strata": ("", "generate", "info", "tokenize", "bench"), "strata-draft": ("",),
-            "strata-verify": ("",), "strata-corpus": ("", "build", "merge", "inspect", "verify")
+            "strata-verify": ("",), "strata-corpus": ("", "build", "merge", "inspect", "verify", "publish")
     }.items():
         for subcommand in subcommands:
             known |= set(flags_of(program, subcommand))

@@ -1,6 +1,7 @@
 """Runs the containers of the manifests as processes on this machine, with the arguments, options
 and probes that the manifests give them; only paths and addresses are other ones."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from deployment import (KUBERNETES, check_arguments, config_of, flags_of, named, of_kind, port_of,
-                        program_of, rendered)
+from deployment import (KUBERNETES, check_arguments, config_of, flags_of, job_of, named, of_kind,
+                        port_of, program_of, rendered)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 
@@ -87,6 +88,19 @@ def health(address, service):
     return answer[1]
 
 
+def run_container(container, mounts, **variables):
+    """Runs strata-corpus as the container does, with its variables filled in."""
+    def filled(argument):
+        for name, value in variables.items():
+            argument = argument.replace(f"$({name})", value)
+        return argument
+
+    return harness.run("strata-corpus", *(
+        mapped(filled(argument), mounts) if argument.startswith("/")
+        else "=".join(mapped(part, mounts) for part in filled(argument).split("=", 1))
+        for argument in container["args"]))
+
+
 @pytest.fixture(scope="module")
 def model():
     return harness.environment_path("STRATA_TEST_MODEL")
@@ -103,11 +117,7 @@ def corpus(tmp_path_factory, model):
 
     def run(job, index=""):
         (container,) = job["spec"]["template"]["spec"]["containers"]
-        return harness.run("strata-corpus", *(
-            mapped(argument.replace("$(INDEX)", index), mounts) if argument.startswith("/")
-            else "=".join(mapped(part, mounts)
-                          for part in argument.replace("$(INDEX)", index).split("=", 1))
-            for argument in container["args"]))
+        return run_container(container, mounts, INDEX=index)
 
     indexes = [str(index) for index in range(shards["spec"]["completions"])]
     for index in indexes:
@@ -186,6 +196,82 @@ def test_dev_overlay_answers_its_probes(tmp_path, model):
                     assert health(pod.address, service) == 1
                 with pytest.raises(grpc.RpcError):
                     health(pod.address, "no.such.Service")
+
+
+def test_what_pods_learned_becomes_a_part_of_the_corpus(tmp_path, model, corpus):
+    volume = tmp_path / "corpus"
+    shutil.copytree(corpus, volume)
+    (cron_job,) = of_kind(rendered("corpus-learn"), "CronJob")
+    pod = job_of(cron_job)["spec"]["template"]["spec"]
+    steps = pod["initContainers"] + pod["containers"]
+    current = volume / "snapshots" / "CURRENT"
+    before = current.read_text(encoding="utf-8").strip()
+
+    # Two draft pods, each with its own folder of the claim.
+    prompt = "Name three rivers of Europe and describe each."
+    for pod_name, tenant in (("draft-a", "nobody"), ("draft-b", "somebody")):
+        mounts = {"/model": model, "/var/lib/strata": tmp_path / "tiers" / pod_name}
+        draft = Pod("overlays/dev", "strata-draft", tmp_path, mounts)
+        with draft.service:
+            verify = Pod("overlays/dev", "strata-verify", tmp_path, mounts,
+                         **{"draft-address": draft.address})
+            with verify.service:
+                answer = harness.generate(verify.service, prompt, "--chat", "--max-tokens", "40",
+                                          "--tenant", tenant)
+                assert verify.service.terminate() == 0
+            assert draft.service.terminate() == 0
+    (tmp_path / "tiers" / "draft-c").mkdir()
+    (tmp_path / "tiers" / "draft-c" / "cut.tier").write_bytes(b"STRATAMT")
+
+    def night(name, damage=None):
+        mounts = {"/corpus": volume, "/tiers": tmp_path / "tiers", "/model": model,
+                  "/scratch": tmp_path / f"scratch-{name}"}
+        outcomes = []
+        for step in steps:
+            result = run_container(step, mounts, POD_NAME=name)
+            outcomes.append(result)
+            if result.returncode != 0:
+                break
+            if damage is not None and step["name"] == "merge":
+                damage(volume / "snapshots" / name)
+        return outcomes
+
+    outcomes = night("learn-1")
+    assert [outcome.returncode for outcome in outcomes] == [0, 0, 0, 0], outcomes[-1].stderr
+    assert "cut.tier" in outcomes[0].stderr
+    counted = json.loads(outcomes[0].stdout)
+    # The chosen tenant's alone: its answer, but for the last token's place of what follows it.
+    assert counted["tier_files"] == 1 and counted["skipped_tier_files"] == 1
+    assert counted["tokens"] == len(answer["token_ids"])
+    assert current.read_text(encoding="utf-8") == "learn-1\n"
+    assert f"before: {before}" in outcomes[-1].stdout
+    old, new = (json.loads(harness.run("strata-corpus", "inspect", "--json",
+                                       str(volume / "snapshots" / name)).stdout)
+                for name in (before, "learn-1"))
+    assert new["tokens"] == old["tokens"] + counted["tokens"]
+
+    # The next night starts from the text again: nothing counts twice.
+    outcomes = night("learn-2")
+    assert json.loads(outcomes[1].stdout)["tokens"] == new["tokens"]
+    assert current.read_text(encoding="utf-8") == "learn-2\n"
+
+    def damage(snapshot):
+        (table,) = list(snapshot.glob("rocksdb/*.sst"))[:1]
+        data = bytearray(table.read_bytes())
+        data[len(data) // 2] ^= 4
+        table.write_bytes(data)
+
+    # What does not pass its check is not made live.
+    outcomes = night("learn-3", damage)
+    assert [outcome.returncode for outcome in outcomes] == [0, 0, 1]
+    assert "DATA_LOSS" in outcomes[-1].stderr
+    assert current.read_text(encoding="utf-8") == "learn-2\n"
+
+    # Rollback: the snapshot of before is whole and can be made live again.
+    back = harness.run("strata-corpus", "publish", str(volume / "snapshots" / before))
+    assert back.returncode == 0, back.stderr
+    assert harness.run("strata-corpus", "verify", str(volume / "snapshots")).returncode == 0
+    assert current.read_text(encoding="utf-8").strip() == before
 
 
 def test_copied_snapshot_is_whole(tmp_path, corpus):

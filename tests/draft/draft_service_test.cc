@@ -228,6 +228,20 @@ TEST_F(DraftServiceTest, MalformedSequencesAreAnsweredOneByOne) {
   ExpectHealthy();
 }
 
+TEST_F(DraftServiceTest, ATraceparentChangesNothing) {
+  for (const std::string& traceparent :
+       {std::string(), std::string("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        std::string("nonsense"), std::string("\xff\x00\x80", 3), std::string(100000, '0')}) {
+    v1::DraftRequest request = Request();
+    Add(request, 1, 0, {1, 2, 1})->set_traceparent(traceparent);
+    std::vector<v1::DraftResponse> responses;
+    const grpc::Status status = Exchange({request}, &responses);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    ASSERT_EQ(responses.size(), 1u);
+    EXPECT_THAT(responses[0].answers(0).tree().tokens(), ElementsAre(2, 1, 2, 1, 40, 41));
+  }
+}
+
 TEST_F(DraftServiceTest, AMessageOf64MiBIsRefusedWithAStatus) {
   v1::DraftRequest large = Request();
   // Five bytes each on the wire.

@@ -17,7 +17,6 @@
 #include "common/rpc/server.h"
 #include "common/rpc/shutdown_signal.h"
 #include "common/rpc/status.h"
-#include "common/rpc/trace_context.h"
 #include "strata/v1/draft.grpc.pb.h"
 #include "tests/draft/test_certificates.h"
 #include "tests/draft/test_util.h"
@@ -141,43 +140,6 @@ TEST(RequestIdTest, IsShortAndOfPlainCharacters) {
         std::string(kMaxRequestIdBytes + 1, '9')}) {
     EXPECT_FALSE(IsRequestId(id)) << id;
   }
-}
-
-TEST(TraceContextTest, ReadsWhatTheStandardAllows) {
-  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-  const std::string parent = "00f067aa0ba902b7";
-  const std::string good = "00-" + trace + "-" + parent + "-";
-  for (const auto& [text, sampled] :
-       {std::pair(good + "00", false), std::pair(good + "01", true), std::pair(good + "fe", false),
-        std::pair(good + "a3", true), std::pair("cc" + good.substr(2) + "01", true),
-        std::pair("cc" + good.substr(2) + "01-what", true)}) {
-    const auto read = ParseTraceparent(text);
-    ASSERT_TRUE(read.has_value()) << text;
-    EXPECT_EQ(read->trace_id, trace);
-    EXPECT_EQ(read->parent_id, parent);
-    EXPECT_EQ(read->sampled, sampled) << text;
-  }
-  std::vector<std::string> wrong = {"",
-                                    "00",
-                                    good,
-                                    good + "0",
-                                    good + "0g",
-                                    good + "01 ",
-                                    good + "01-x",
-                                    "ff" + good.substr(2) + "01",
-                                    "cc" + good.substr(2) + "01x",
-                                    "0-" + trace + "-" + parent + "-001",
-                                    "00-" + std::string(32, '0') + "-" + parent + "-01",
-                                    "00-" + trace + "-" + std::string(16, '0') + "-01",
-                                    "00-" + trace + "_" + parent + "-01"};
-  for (size_t i = 0; i < good.size(); ++i) {
-    for (const char c : {'F', 'g', '\0', '\n', '\xff', '"'}) {
-      std::string text = good + "01";
-      text[i] = c;
-      wrong.push_back(text);
-    }
-  }
-  for (const std::string& text : wrong) EXPECT_FALSE(ParseTraceparent(text).has_value()) << text;
 }
 
 TEST_F(RpcTest, UnixSocket) {

@@ -21,6 +21,7 @@
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/verify/drafting/embedded_draft_source.h"
+#include "tests/common/trace/trace_file.h"
 #include "tests/verify/fake_engine.h"
 
 namespace strata::verify {
@@ -424,6 +425,90 @@ TEST_F(GenerateServiceTest, ACallIsLoggedWithTheTraceOfItsClient) {
     }
     StartServer();
   }
+}
+
+TEST_F(GenerateServiceTest, SampledCallsHaveASpan) {
+  const std::string trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const std::string client = "00-" + trace + "-00f067aa0ba902b7-";
+  for (const double sample : {0.0, 1.0}) {
+    trace::testing::TraceFile file;
+    service_ = std::make_unique<GenerateService>(*scheduler_, engine_, *reader_,
+                                                 ServiceIdentity{"fake", "f", "1.2.3"}, nullptr,
+                                                 RequestTracing{file.tracer(), sample});
+    StartServer();
+    v1::GenerateResponse response;
+    const auto call = [&](const std::string& traceparent, v1::GenerateRequest request) {
+      grpc::ClientContext context;
+      if (!traceparent.empty()) context.AddMetadata("traceparent", traceparent);
+      auto stream = stub_->Generate(&context, request);
+      while (stream->Read(&response)) {
+      }
+      return stream->Finish().error_code();
+    };
+    v1::GenerateRequest request = Good();
+    request.set_tenant("acme");
+    request.set_request_id("mine");
+    // The client decides, whatever the rate; without a trace of its own the rate does.
+    EXPECT_EQ(call(client + "01", request), grpc::OK);
+    const v1::GenerationStatistics statistics = response.statistics();
+    EXPECT_EQ(call(client + "00", Good()), grpc::OK);
+    EXPECT_EQ(call("", Good()), grpc::OK);
+    EXPECT_EQ(call("nonsense", Good()), grpc::OK);
+    request.set_top_logprobs(1000);
+    EXPECT_EQ(call(client + "01", request), grpc::INVALID_ARGUMENT);
+    server_->Shutdown(absl::Seconds(30));
+    service_.reset();
+    EXPECT_TRUE(scheduler_->WaitIdle(absl::Seconds(30)));
+
+    const std::vector<nlohmann::json> spans = file.Spans();
+    const auto roots = trace::testing::Named(spans, "strata.generate");
+    ASSERT_EQ(roots.size(), sample > 0 ? 4u : 2u);
+    EXPECT_EQ(roots[0]["traceId"], trace);
+    EXPECT_EQ(roots[0]["parentSpanId"], "00f067aa0ba902b7");
+    EXPECT_EQ(roots[0]["kind"], 2);
+    auto attributes = trace::testing::AttributesOf(roots[0]);
+    EXPECT_EQ(attributes["strata.request_id"], "mine");
+    EXPECT_EQ(attributes["strata.tenant_hash"], TenantHash("acme"));
+    EXPECT_EQ(attributes["rpc.grpc.status_code"], 0);
+    EXPECT_EQ(attributes["strata.finish"], "length");
+    EXPECT_EQ(attributes["strata.prompt_tokens"], statistics.prompt_tokens());
+    EXPECT_EQ(attributes["strata.output_tokens"], statistics.output_tokens());
+    EXPECT_EQ(attributes["strata.steps"], statistics.steps());
+    EXPECT_EQ(attributes["strata.drafted"], statistics.drafted());
+    EXPECT_EQ(attributes["strata.accepted"], statistics.accepted());
+    // The others belong below one of them, and lie within it.
+    for (const auto& step : trace::testing::Named(spans, "step")) {
+      const auto root = std::find_if(roots.begin(), roots.end(), [&](const auto& candidate) {
+        return candidate["spanId"] == step["parentSpanId"];
+      });
+      ASSERT_NE(root, roots.end());
+      EXPECT_EQ((*root)["traceId"], step["traceId"]);
+      EXPECT_LE(trace::testing::StartOf(*root), trace::testing::StartOf(step));
+      EXPECT_LE(trace::testing::EndOf(step), trace::testing::EndOf(*root));
+    }
+    // What is wrong with a request is no fault of the service's.
+    EXPECT_EQ(trace::testing::AttributesOf(roots.back())["rpc.grpc.status_code"], 3);
+    EXPECT_FALSE(roots.back()["status"].contains("code"));
+    if (sample > 0) {
+      for (const size_t i : {1, 2}) {
+        EXPECT_NE(roots[i]["traceId"], trace);
+        EXPECT_FALSE(roots[i].contains("parentSpanId"));
+        EXPECT_EQ(trace::testing::AttributesOf(roots[i])["strata.tenant_hash"], "none");
+      }
+    }
+    EXPECT_THAT(nlohmann::json(spans).dump(), Not(HasSubstr("abcabc")));
+    EXPECT_THAT(nlohmann::json(spans).dump(), Not(HasSubstr("acme")));
+  }
+}
+
+TEST(RequestTracing, WithoutATracerASampledTraceGoesOn) {
+  trace::Context client = {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true};
+  const trace::Scope scope = RequestTracing{nullptr, 1}.Begin(client);
+  EXPECT_FALSE(scope.on());
+  EXPECT_EQ(scope.context, client);
+  client.sampled = false;
+  EXPECT_EQ((RequestTracing{nullptr, 1}.Begin(client).context), trace::Context());
+  EXPECT_EQ((RequestTracing{nullptr, 1}.Begin(std::nullopt).context), trace::Context());
 }
 
 TEST_F(GenerateServiceTest, ARefusedCallIsLoggedWithoutWhatItSaid) {

@@ -5,9 +5,12 @@
 #include <array>
 #include <atomic>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/rpc/server.h"
 #include "strata/v1/draft.grpc.pb.h"
@@ -25,6 +28,11 @@ class FakeService final : public v1::DraftService::Service {
   std::atomic<int> whole = 0;
   std::atomic<int> streams = 0;
   std::atomic<int> closes = 0;
+  // Of the sequence asked for last.
+  std::string traceparent() const {
+    absl::MutexLock lock(&mutex_);
+    return traceparent_;
+  }
 
   grpc::Status DraftStream(
       grpc::ServerContext* context,
@@ -39,6 +47,8 @@ class FakeService final : public v1::DraftService::Service {
       for (const v1::SequenceRequest& sequence : request.sequences()) {
         if (sequence.position() == 0) ++whole;
         if (sequence.close()) ++closes;
+        absl::MutexLock lock(&mutex_);
+        traceparent_ = sequence.traceparent();
         v1::SequenceAnswer* answer = response.add_answers();
         answer->set_sequence_id(sequence.sequence_id());
         answer->set_epoch(sequence.epoch());
@@ -55,6 +65,10 @@ class FakeService final : public v1::DraftService::Service {
     }
     return grpc::Status::OK;
   }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::string traceparent_ ABSL_GUARDED_BY(mutex_);
 };
 
 class RemoteDraft : public testing::Test {
@@ -77,13 +91,14 @@ class RemoteDraft : public testing::Test {
     source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
                                    {"verifier", "model", "f", 100}, options, nullptr);
   }
-  DraftReply Ask() {
+  DraftReply Ask(std::optional<trace::Context> trace = std::nullopt) {
     tokens_.push_back(3);
     DraftQuery query;
     query.sequence_id = 1;
     query.tokens = tokens_;
     query.prompt_length = 1;
     query.node_budget = 4;
+    query.trace = trace;
     std::vector<DraftReply> replies;
     source_->Ask({&query, 1});
     source_->Take(replies);
@@ -110,6 +125,16 @@ TEST_F(RemoteDraft, SendsOnlyWhatIsNew) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(Ask().tree.tokens, std::vector<TokenId>{kAnswer});
   EXPECT_EQ(service_.whole, 0);
   EXPECT_TRUE(source_->available());
+}
+
+TEST_F(RemoteDraft, TellsTheSpanThatWaits) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  EXPECT_EQ(service_.traceparent(), "");
+  const trace::Context context = {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true};
+  EXPECT_FALSE(Ask(context).missed);
+  EXPECT_EQ(service_.traceparent(), trace::ToTraceparent(context));
+  EXPECT_FALSE(Ask().missed);
+  EXPECT_EQ(service_.traceparent(), "");
 }
 
 TEST_F(RemoteDraft, SendsAgainWhatWasForgotten) {

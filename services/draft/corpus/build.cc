@@ -4,10 +4,12 @@
 #include <deque>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "common/tokenizer/tokenizer.h"
@@ -19,6 +21,9 @@ namespace {
 // Text that is counted as a whole. A change makes the leftovers of older builds unfit; see JobOf.
 constexpr size_t kPartBytes = 256 << 10;
 
+// The same for model tiers, which hold tokens.
+constexpr size_t kPartTokens = 64 << 10;
+
 // What a build needs beside the windows, as measured with two threads: tokenizer, buffers of runs
 // and files, and what the allocator keeps.
 constexpr size_t kOverheadBytes = size_t{224} << 20;
@@ -29,12 +34,20 @@ size_t WindowBytes(size_t memory_bytes) {
   return std::max(memory_bytes / 2, memory_bytes - std::min(memory_bytes, kOverheadBytes));
 }
 
-// Consecutive pieces of one file.
+// Consecutive pieces of one file: text, or segments of a model tier.
 struct Batch {
   InputPart part;
   uint64_t documents = 0;
   std::vector<std::string> pieces;
+  std::vector<ModelSegment> segments;
 };
+
+// N-grams that end at a key of the segment are counted with what follows them; those before end in
+// another segment.
+TextPiece PieceOf(const ModelSegment& segment) {
+  const size_t end = std::min<size_t>(segment.tokens.size(), size_t{segment.end_key} + 1);
+  return {std::span(segment.tokens).first(end), size_t{segment.first_key} + 1};
+}
 
 // Tokenizes, counts and sorts batches on several threads, each with a share of the memory. Their
 // order is lost, and does not matter: a snapshot holds only counts.
@@ -81,13 +94,17 @@ class CountingPool {
   void Work(WindowSpiller& spiller) {
     Batch batch;
     std::vector<std::vector<TokenId>> tokens;
+    std::vector<TextPiece> pieces;
     absl::Status status;
     while (status.ok() && Pop(batch)) {
       tokens.clear();
+      pieces.clear();
       for (const std::string& piece : batch.pieces) {
         tokens.push_back(tokenizer_.Encode(piece, false));
       }
-      status = spiller.Add(tokens, batch.documents, &batch.part);
+      for (const std::vector<TokenId>& text : tokens) pieces.push_back({text});
+      for (const ModelSegment& segment : batch.segments) pieces.push_back(PieceOf(segment));
+      status = spiller.Add(pieces, batch.documents, &batch.part);
     }
     if (status.ok()) status = spiller.Flush();
     absl::MutexLock lock(&mutex_);
@@ -176,21 +193,69 @@ absl::Status ReadAll(const BuildRequest& request, const std::vector<InputFile>& 
   return absl::OkStatus();
 }
 
+// As ReadFile, of a model tier.
+absl::Status ReadTier(const BuildRequest& request, uint64_t number, const InputFile& file,
+                      const Tokenizer& tokenizer, const Staging& staging, CountingPool& pool,
+                      TierCounts& counts) {
+  Batch batch;
+  batch.part.file = number;
+  size_t tokens = 0;
+  const auto push = [&](bool last) {
+    batch.part.last = last;
+    batch.documents = batch.segments.size();
+    Batch full = std::exchange(batch, {});
+    batch.part = {number, full.part.part + 1};
+    tokens = 0;
+    return staging.HasPart(number, full.part.part) ? absl::OkStatus() : pool.Push(std::move(full));
+  };
+  const auto add = [&](ModelSegment segment) {
+    absl::Status status = CheckCancelled(request);
+    if (status.ok() && tokens >= kPartTokens) status = push(false);
+    tokens += segment.tokens.size();
+    batch.segments.push_back(std::move(segment));
+    return status;
+  };
+  absl::Status status = ReadTierFile(file, request.tiers, tokenizer.fingerprint(),
+                                     tokenizer.vocab_size(), add, request.warn, counts);
+  return status.ok() ? push(true) : status;
+}
+
+// `first` is the number of the first of them.
+absl::Status ReadTiers(const BuildRequest& request, uint64_t first,
+                       const std::vector<InputFile>& tiers, const Tokenizer& tokenizer,
+                       const Staging& staging, CountingPool& pool, TierCounts& counts) {
+  for (size_t i = 0; i < tiers.size(); ++i) {
+    request.progress("reading model tiers",
+                     static_cast<double>(i) / static_cast<double>(tiers.size()));
+    if (staging.HasFile(first + i)) continue;
+    absl::Status status = ReadTier(request, first + i, tiers[i], tokenizer, staging, pool, counts);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 // All that determines the runs of a build and the use that is made of them. Files are the same if
 // path, size and time of change are.
 std::string JobOf(const BuildRequest& request, const std::string& fingerprint,
-                  const std::vector<InputFile>& files) {
+                  const std::vector<InputFile>& files, const std::vector<InputFile>& tiers) {
   const CountOptions& count = request.builder.count;
   std::string job = absl::StrCat("build ", kFormatVersion, " ", kPartBytes, " ", fingerprint, " ",
                                  count.max_order, " ", count.top, " ", count.prune_count, " ",
                                  count.prune_continuations, " ", count.shard, " ",
                                  request.read.skip_invalid_lines, " ", request.read.max_piece_bytes,
                                  " ", request.read.max_line_bytes, " ", request.read.field, "\n");
-  for (const InputFile& file : files) {
+  const auto add = [&job](const char* what, const InputFile& file) {
     std::error_code error;
     const auto changed = std::filesystem::last_write_time(file.path, error);
-    absl::StrAppend(&job, file.bytes, " ", changed.time_since_epoch().count(), " ", file.named, " ",
-                    file.path, "\n");
+    absl::StrAppend(&job, what, file.bytes, " ", changed.time_since_epoch().count(), " ",
+                    file.named, " ", file.path, "\n");
+  };
+  for (const InputFile& file : files) add("", file);
+  for (const InputFile& file : tiers) add("tier ", file);
+  if (request.tiers.all_tenants) absl::StrAppend(&job, "all tenants\n");
+  // Escaped: a name may be any bytes.
+  for (const std::string& tenant : request.tiers.tenants) {
+    absl::StrAppend(&job, "tenant ", absl::CHexEscape(tenant), "\n");
   }
   return job;
 }
@@ -198,14 +263,21 @@ std::string JobOf(const BuildRequest& request, const std::string& fingerprint,
 }  // namespace
 
 absl::StatusOr<BuildReport> BuildFromFiles(const BuildRequest& request) {
-  if (request.inputs.empty()) return absl::InvalidArgumentError("no input was named");
+  if (absl::Status status = CheckTierSelection(request.tiers); !status.ok()) return status;
+  if (request.inputs.empty() && request.tiers.inputs.empty()) {
+    return absl::InvalidArgumentError("no input was named");
+  }
   auto files = ListInputs(request.inputs);
   if (!files.ok()) return files.status();
-  if (files->empty()) return absl::InvalidArgumentError("the folders named hold no files");
+  auto tiers = ListTierFiles(request.tiers.inputs);
+  if (!tiers.ok()) return tiers.status();
+  if (files->empty() && tiers->empty()) {
+    return absl::InvalidArgumentError("the folders named hold no files");
+  }
   auto tokenizer = Tokenizer::Load(request.tokenizer_dir);
   if (!tokenizer.ok()) return tokenizer.status();
   BuilderOptions options = request.builder;
-  options.job = JobOf(request, (*tokenizer)->fingerprint(), *files);
+  options.job = JobOf(request, (*tokenizer)->fingerprint(), *files, *tiers);
   auto builder = SnapshotBuilder::Create(request.root, (*tokenizer)->fingerprint(),
                                          (*tokenizer)->vocab_size(), options);
   if (!builder.ok()) return builder.status();
@@ -220,6 +292,10 @@ absl::StatusOr<BuildReport> BuildFromFiles(const BuildRequest& request) {
   if (!(*builder)->whole()) {
     CountingPool pool(**tokenizer, **builder, options);
     absl::Status status = ReadAll(request, *files, (*builder)->staging(), pool);
+    if (status.ok()) {
+      status = ReadTiers(request, files->size(), *tiers, **tokenizer, (*builder)->staging(), pool,
+                         report.tiers);
+    }
     status = pool.Stop(status);
     if (!status.ok()) return failed(status);
   }

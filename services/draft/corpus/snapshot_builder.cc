@@ -236,7 +236,7 @@ absl::StatusOr<Manifest> SnapshotBuilder::FinishFrom(const WindowSource& source,
 
 absl::StatusOr<Manifest> SnapshotBuilder::Publish(Manifest manifest) {
   absl::Status status = SyncPath(root_);
-  if (status.ok() && !options_.count.shard) {
+  if (status.ok() && !options_.count.shard && !options_.keep_current) {
     status = WriteFileAtomically((fs::path(root_) / kCurrentName).string(), name_ + "\n");
   }
   if (!status.ok()) return status;

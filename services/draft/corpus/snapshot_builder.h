@@ -36,11 +36,14 @@ struct BuilderOptions {
   std::string job;
   // Discard what an earlier build left instead.
   bool fresh = false;
+  // Leave CURRENT as it is: the snapshot is to be checked before it is live.
+  bool keep_current = false;
 };
 
 // Builds one snapshot, or shard, from documents of tokens: ROOT/<name>/, and at the end
-// ROOT/CURRENT (not for a shard). Until the manifest is written, which comes last, the folder is no
-// snapshot to any reader. Not thread-safe, except that spillers may be used by a thread each.
+// ROOT/CURRENT (not for a shard, nor if it is to be kept). Until the manifest is written, which
+// comes last, the folder is no snapshot to any reader. Not thread-safe, except that spillers may be
+// used by a thread each.
 class SnapshotBuilder {
  public:
   // Makes `root`, if need be, and the snapshot's folder. INVALID_ARGUMENT for an option, a

@@ -1,5 +1,5 @@
-// strata-corpus: builds, shows and checks corpus snapshots. README.md describes the flags. Exit
-// status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.
+// strata-corpus: builds, shows, checks and publishes corpus snapshots. README.md describes the
+// flags. Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -21,6 +21,7 @@
 #include "services/draft/corpus/manifest.h"
 #include "services/draft/corpus/merge.h"
 #include "services/draft/corpus/progress.h"
+#include "services/draft/corpus/publish.h"
 #include "services/draft/corpus/snapshot_format.h"
 #include "services/draft/corpus/snapshot_verifier.h"
 
@@ -109,6 +110,10 @@ int Build(BuildRequest& request, bool json) {
   {
     ProgressBar bar;
     request.progress = [&bar](const char* phase, double share) { bar.Show(phase, share); };
+    request.warn = [&bar](const std::string& warning) {
+      bar.Clear();
+      std::fprintf(stderr, "strata-corpus: warning: %s\n", warning.c_str());
+    };
     report = BuildFromFiles(request);
     if (!report.ok()) bar.Clear();
   }
@@ -119,6 +124,9 @@ int Build(BuildRequest& request, bool json) {
     out["input_files"] = report->files;
     out["skipped_binary_files"] = report->skipped.skipped_binary_files;
     out["skipped_lines"] = report->skipped.skipped_lines;
+    out["tier_files"] = report->tiers.files;
+    out["skipped_tier_files"] = report->tiers.damaged;
+    out["skipped_tier_segments"] = report->tiers.segments_left_out;
     out["runs"] = report->runs;
     out["resumed_runs"] = report->resumed_runs;
     out["seconds"] = seconds;
@@ -134,6 +142,13 @@ int Build(BuildRequest& request, bool json) {
               static_cast<unsigned long long>(report->files),
               static_cast<unsigned long long>(report->skipped.skipped_binary_files),
               static_cast<unsigned long long>(report->skipped.skipped_lines));
+  if (!request.tiers.inputs.empty()) {
+    std::printf("model tiers  %llu; left out: %llu of other tenants, %llu damaged, %llu segments\n",
+                static_cast<unsigned long long>(report->tiers.files),
+                static_cast<unsigned long long>(report->tiers.other_tenants),
+                static_cast<unsigned long long>(report->tiers.damaged),
+                static_cast<unsigned long long>(report->tiers.segments_left_out));
+  }
   std::printf("time         %.1f s\n", seconds);
   return 0;
 }
@@ -201,6 +216,14 @@ int Verify(const std::string& dir, bool json) {
   return 0;
 }
 
+int Publish(const std::string& dir) {
+  const auto before = PublishSnapshot(dir);
+  if (!before.ok()) return Fail(before.status());
+  std::printf("live now: %s; before: %s\n", FolderName(dir).c_str(),
+              before->empty() ? "none" : before->c_str());
+  return 0;
+}
+
 // What build and merge share.
 void AddOutput(CLI::App& command, std::string& root, BuilderOptions& options, bool& json) {
   command.add_option("--out", root, "Folder that holds the snapshots and CURRENT")->required();
@@ -218,12 +241,14 @@ void AddOutput(CLI::App& command, std::string& root, BuilderOptions& options, bo
       ->capture_default_str();
   command.add_flag("--shard", options.count.shard,
                    "Keep every count, to be merged; the options above then have no effect");
+  command.add_flag("--keep-current", options.keep_current,
+                   "Leave CURRENT as it is, to check the snapshot before it is live; see publish");
   command.add_option("--threads", options.threads, "Threads")->capture_default_str();
   command.add_flag("--json", json, "Print the result as JSON");
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Builds, joins, shows and checks corpus snapshots for strata-draft.",
+  CLI::App app("Builds, joins, shows, checks and publishes corpus snapshots for strata-draft.",
                "strata-corpus");
   app.require_subcommand(1);
   bool json = false;
@@ -251,7 +276,19 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   build->add_flag("--fresh", request.builder.fresh,
                   "Discard what an interrupted build left instead of going on with it");
-  build->add_option("INPUT", request.inputs, "Files and folders")->required();
+  build
+      ->add_option("--model-tiers", request.tiers.inputs,
+                   "Count what a model said, too: model tiers that strata-draft saved, as files or "
+                   "folders; may be repeated")
+      ->allow_extra_args(false);
+  build
+      ->add_option(
+          "--tenant", request.tiers.tenants,
+          "Whose model tiers to count; may be repeated. What is in a corpus is drafted from "
+          "for all tenants")
+      ->allow_extra_args(false);
+  build->add_flag("--all-tenants", request.tiers.all_tenants, "Count every tenant's model tiers");
+  CLI::Option* input = build->add_option("INPUT", request.inputs, "Files and folders of text");
 
   MergeRequest merging;
   merging.builder.threads = request.builder.threads;
@@ -267,13 +304,21 @@ int Main(int argc, char** argv) {
   verify->add_flag("--json", json, "As JSON");
   verify->add_option("DIR", dir, "A snapshot, or a folder with CURRENT")->required();
 
+  CLI::App* publish = app.add_subcommand(
+      "publish", "Makes a snapshot the live one, in one step: a new one, or an old one again");
+  publish->add_option("DIR", dir, "The snapshot, in the folder that holds CURRENT")->required();
+
   try {
     app.parse(argc, argv);
+    if (*build && input->empty() && request.tiers.inputs.empty()) {
+      throw CLI::RequiredError("INPUT or --model-tiers");
+    }
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kWrongUsage;
   }
   if (*inspect) return Inspect(dir, json);
   if (*verify) return Verify(dir, json);
+  if (*publish) return Publish(dir);
   if (*merge) return Merge(merging, json);
   auto parsed = ParseOrders(orders);
   if (!parsed.ok()) return Fail(parsed.status());

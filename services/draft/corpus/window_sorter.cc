@@ -15,10 +15,14 @@ WindowSorter::WindowSorter(int64_t vocab_size, int max_order, size_t capacity)
   text_.reserve(std::min(capacity, kMaxTokens));
 }
 
-void WindowSorter::Append(std::span<const TokenId> document) {
+void WindowSorter::Append(std::span<const TokenId> document, size_t begin) {
   // A document of one token has no window.
-  if (document.size() < 2) return;
+  if (document.size() <= begin) return;
   text_.push_back(0);
+  if (begin > 1) {
+    const auto first = static_cast<uint32_t>(text_.size());
+    skipped_.emplace_back(first, first + static_cast<uint32_t>(begin));
+  }
   for (TokenId token : document) text_.push_back(static_cast<uint32_t>(token) + 1);
 }
 
@@ -62,7 +66,10 @@ int WindowSorter::LengthAt(uint32_t position) const {
 absl::Status WindowSorter::Drain(WindowSink sink) {
   entries_.clear();
   entries_.reserve(text_.size());
+  auto skipped = skipped_.begin();
   for (uint32_t p = 1; p < text_.size(); ++p) {
+    while (skipped != skipped_.end() && skipped->second <= p) ++skipped;
+    if (skipped != skipped_.end() && skipped->first <= p) continue;
     if (text_[p] != 0 && text_[p - 1] != 0) entries_.push_back({Key(p, 0), p});
   }
   Sort(entries_, 0);
@@ -84,6 +91,7 @@ absl::Status WindowSorter::Drain(WindowSink sink) {
     if (!status.ok()) return status;
   }
   text_.clear();
+  skipped_.clear();
   return absl::OkStatus();
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -11,15 +12,16 @@
 
 namespace strata::draft {
 
-// Sorts the windows of documents in memory: one for every token of a document but the first. Not
-// thread-safe.
+// Sorts the windows of documents in memory: one for every token of a document but the first ones.
+// Not thread-safe.
 class WindowSorter {
  public:
   // Tokens must be in [0, vocab_size); contexts have up to `max_order` tokens. `capacity` is the
   // number of tokens that are expected; kBytesPerToken for each are in use at the peak, in Drain.
   WindowSorter(int64_t vocab_size, int max_order, size_t capacity);
 
-  void Append(std::span<const TokenId> document);
+  // `begin`, at least 1: the first token that has a window. Those before are contexts alone.
+  void Append(std::span<const TokenId> document, size_t begin = 1);
   // Tokens appended since the last Drain, and one for each document.
   size_t size() const { return text_.size(); }
 
@@ -52,6 +54,8 @@ class WindowSorter {
   int per_key_;
   // A 0 before each document; its tokens + 1.
   std::vector<uint32_t> text_;
+  // Stretches of text_, ascending, whose tokens have no windows though one comes before them.
+  std::vector<std::pair<uint32_t, uint32_t>> skipped_;
   std::vector<Entry> entries_;
 };
 

@@ -16,13 +16,15 @@ WindowSpiller::WindowSpiller(int max_order, int64_t vocab_size, size_t memory_by
       staging_(staging),
       sorter_(vocab_size, max_order, capacity_) {}
 
-absl::Status WindowSpiller::Add(std::span<const std::vector<TokenId>> pieces, uint64_t documents,
+absl::Status WindowSpiller::Add(std::span<const TextPiece> pieces, uint64_t documents,
                                 const InputPart* part) {
   size_t size = 0, tokens = 0;
-  for (const std::vector<TokenId>& piece : pieces) {
-    size += piece.size() + 1;
-    tokens += piece.size();
-    for (TokenId token : piece) {
+  for (const TextPiece& piece : pieces) {
+    size += piece.tokens.size() + 1;
+    // A text's first token has no window, and belongs to it all the same.
+    const size_t elsewhere = piece.begin > 1 ? piece.begin : 0;
+    tokens += piece.tokens.size() - std::min(piece.tokens.size(), elsewhere);
+    for (TokenId token : piece.tokens) {
       if (token < 0 || token >= vocab_size_) {
         return absl::InvalidArgumentError(
             absl::StrCat("token ", token, " is not in [0, vocab_size = ", vocab_size_, ")"));
@@ -30,14 +32,14 @@ absl::Status WindowSpiller::Add(std::span<const std::vector<TokenId>> pieces, ui
     }
   }
   if (size >= WindowSorter::kMaxTokens / 2) {
-    return absl::InvalidArgumentError(absl::StrCat("a piece of ", tokens, " tokens; less than ",
+    return absl::InvalidArgumentError(absl::StrCat("a piece of ", size, " tokens; less than ",
                                                    WindowSorter::kMaxTokens / 2, " are allowed"));
   }
   if (sorter_.size() > 0 && sorter_.size() + size > capacity_) {
     absl::Status status = Flush();
     if (!status.ok()) return status;
   }
-  for (const std::vector<TokenId>& piece : pieces) sorter_.Append(piece);
+  for (const TextPiece& piece : pieces) sorter_.Append(piece.tokens, piece.begin);
   contents_.documents += documents;
   contents_.tokens += tokens;
   if (part != nullptr) contents_.parts.push_back(*part);

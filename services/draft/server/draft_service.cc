@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "common/rpc/status.h"
 #include "services/draft/hierarchy/request_checks.h"
+#include "services/draft/server/draft_spans.h"
 #include "services/draft/server/wire.h"
 
 namespace strata::draft {
@@ -79,10 +80,12 @@ absl::Status CheckBatch(const v1::DraftRequest& request) {
 
 }  // namespace
 
-DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint, std::string version)
+DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint, std::string version,
+                           trace::Tracer* tracer)
     : drafter_(drafter),
       tokenizer_fingerprint_(std::move(tokenizer_fingerprint)),
-      version_(std::move(version)) {
+      version_(std::move(version)),
+      tracer_(tracer) {
   using Handler =
       grpc::internal::BidiStreamingHandler<DraftService, grpc::ByteBuffer, v1::DraftResponse>;
   // The way of gRPC's own generated code to put another handler in the place of a method's.
@@ -141,6 +144,7 @@ grpc::Status DraftService::AnswerMessages(
       updates[i].rankings = std::span(rankings).subspan(begin, ranking_ends[i] - begin);
     }
     drafter_->Draft(session.id(), updates, DeadlineOf(request, received), answers);
+    if (tracer_ != nullptr) RecordDraftSpans(*tracer_, request, answers, received);
 
     response.Clear();
     response.set_step(request.step());

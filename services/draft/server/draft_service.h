@@ -10,6 +10,7 @@
 
 #include "common/metrics/counter.h"
 #include "common/metrics/histogram.h"
+#include "common/trace/tracer.h"
 #include "services/draft/hierarchy/drafter.h"
 #include "services/draft/server/stream_registry.h"
 #include "strata/v1/draft.grpc.pb.h"
@@ -21,8 +22,9 @@ namespace strata::draft {
 class DraftService final : public v1::DraftService::Service {
  public:
   // `drafter` is borrowed. `tokenizer_fingerprint` is the corpus's (empty without one) and
-  // `version` the binary's: what GetDraftInfo tells.
-  DraftService(Drafter* drafter, std::string tokenizer_fingerprint, std::string version);
+  // `version` the binary's: what GetDraftInfo tells. `tracer` is borrowed; null: no spans.
+  DraftService(Drafter* drafter, std::string tokenizer_fingerprint, std::string version,
+               trace::Tracer* tracer = nullptr);
 
   grpc::Status DraftOnce(grpc::ServerContext* context, const v1::DraftOnceRequest* request,
                          v1::DraftOnceResponse* response) override;
@@ -61,6 +63,7 @@ class DraftService final : public v1::DraftService::Service {
   Drafter* const drafter_;
   const std::string tokenizer_fingerprint_;
   const std::string version_;
+  trace::Tracer* const tracer_;
   StreamRegistry streams_;
   Counters counters_;
 };

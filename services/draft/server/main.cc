@@ -1,7 +1,8 @@
 // strata-draft: the draft service. See --help and services/draft/README.md.
 //
 // Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
-// with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
+// with 0 after SIGTERM or SIGINT, at once while it still starts; 1 if it cannot start, 2 for a
+// wrong command line.
 
 #include <malloc.h>
 #include <spdlog/spdlog.h>
@@ -20,6 +21,9 @@
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
+#include "common/rpc/starting.h"
+#include "common/trace/trace_metrics.h"
+#include "common/trace/tracer.h"
 #include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/metrics/hierarchy_metrics.h"
@@ -68,9 +72,14 @@ void LogFeedback(const DrafterStats& stats) {
 }
 
 absl::Status Serve(const Flags& flags) {
+  auto starting = rpc::Starting::Begin();
+  if (!starting.ok()) return starting.status();
   auto exporter = metrics::Exporter::Start(flags.serving.metrics);
   if (!exporter.ok()) return exporter.status();
   const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
+
+  auto tracer = trace::Tracer::Start(flags.serving.Tracing(), {"strata-draft", STRATA_VERSION});
+  if (!tracer.ok()) return tracer.status();
 
   DrafterOptions options;
   options.policy = flags.policy;
@@ -91,11 +100,14 @@ absl::Status Serve(const Flags& flags) {
   // Before the service, so that the last save comes after every stream's output was learned.
   const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s),
                             [&drafter] { (*drafter)->SaveCalibrations(); });
-  DraftService service(drafter->get(), fingerprint, STRATA_VERSION);
+  DraftService service(drafter->get(), fingerprint, STRATA_VERSION, tracer->get());
   const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
     CollectService(service, STRATA_VERSION, page);
+    trace::CollectTracer(tracer->get(), "strata_draft", page);
     CollectHierarchy(**drafter, model_store.get(), corpus.get(), page);
   });
+  // From here on a signal drains.
+  starting->reset();
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();

@@ -12,6 +12,9 @@
 
 namespace strata::draft {
 
+// What the names of saved model tiers end in.
+inline constexpr char kModelFileSuffix[] = ".tier";
+
 // A stretch of one sequence: n-grams that end at [first_key, end_key) are taught, the tokens
 // before are their beginnings and those after their continuations.
 struct ModelSegment {

@@ -18,7 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kFilePrefix[] = "model-";
-constexpr char kFileSuffix[] = ".tier";
 constexpr char kDamagedSuffix[] = ".damaged";
 constexpr char kLockName[] = "LOCK";
 
@@ -95,7 +94,7 @@ absl::Status ModelStore::Load(std::vector<std::string>* warnings) {
     if (absl::EndsWith(name, kTemporarySuffix)) {
       // Left by a process that died while it wrote.
       fs::remove(it->path(), ignored);
-    } else if (absl::EndsWith(name, kFileSuffix)) {
+    } else if (absl::EndsWith(name, kModelFileSuffix)) {
       files.emplace_back(fs::last_write_time(it->path(), ignored), it->path().string());
     }
   }
@@ -363,7 +362,7 @@ std::string ModelStore::FilePath(const ModelKey& key) const {
                    key.tokenizer_fingerprint, key.tenant);
   const XXH128_hash_t hash = XXH3_128bits(identity.data(), identity.size());
   return absl::StrFormat("%s/%s%016x%016x%s", options_.dir, kFilePrefix, hash.high64, hash.low64,
-                         kFileSuffix);
+                         kModelFileSuffix);
 }
 
 }  // namespace strata::draft

@@ -11,6 +11,7 @@
 #include "common/base/draft_tree.h"
 #include "common/base/row_ranking.h"
 #include "common/metrics/histogram.h"
+#include "common/trace/context.h"
 #include "services/draft/hierarchy/drafter.h"
 
 namespace strata::verify {
@@ -31,6 +32,8 @@ struct DraftQuery {
   std::span<const RowRanking> rankings;
   std::string tenant;
   draft::Policy policy = draft::Policy::kDefault;
+  // The span that waits for this draft, if the request is traced.
+  std::optional<trace::Context> trace;
 };
 
 struct DraftReply {

@@ -256,6 +256,7 @@ class RemoteDraftSource final : public DraftSource {
     AppendTokens(query.tokens.subspan(known.sent), out->mutable_tokens());
     out->set_node_budget(query.node_budget);
     out->set_policy(PolicyToProto(query.policy));
+    if (query.trace) out->set_traceparent(trace::ToTraceparent(*query.trace));
     AppendRankings(query.rankings, out->mutable_rankings());
     if (known.sent == 0) {
       out->set_prompt_length(query.prompt_length);

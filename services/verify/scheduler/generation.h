@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/base/draft_tree.h"
+#include "common/trace/tracer.h"
 #include "services/draft/hierarchy/drafter.h"
 #include "services/verify/engine/sampling.h"
 
@@ -34,6 +35,8 @@ struct GenerationRequest {
   draft::Policy policy = draft::Policy::kDefault;
   bool logprobs = false;
   int32_t top_logprobs = 0;
+  // The span of the whole request, if it is traced.
+  trace::Scope trace;
 };
 
 enum class FinishReason : uint8_t { kNone = 0, kEos = 1, kStop = 2, kLength = 3 };

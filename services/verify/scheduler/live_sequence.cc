@@ -36,7 +36,8 @@ LiveSequence::LiveSequence(uint64_t id, GenerationRequest request,
       detokenizer_(tokenizer.NewStream(/*skip_special_tokens=*/true)),
       arrival_(arrival),
       stop_matcher_(request_.stop),
-      tokens_(request_.prompt) {
+      tokens_(request_.prompt),
+      trace_(request_.trace, arrival) {
   // The text of a continuation depends on what it continues: the first word of a text has no
   // space before it, and a character may have begun in the prompt.
   const size_t context = std::min(request_.prompt.size(), kDetokenizerContext);
@@ -68,6 +69,7 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
   query.rankings = rankings_;
   query.tenant = request_.tenant;
   query.policy = request_.policy;
+  query.trace = trace_.OnAsk(budget);
   drafted_ = true;
   asked_ = true;
   return query;
@@ -76,6 +78,7 @@ DraftQuery LiveSequence::NextQuery(uint32_t budget) {
 void LiveSequence::Preempt(std::unique_ptr<engine::KvSequence> empty) {
   kv_ = std::move(empty);
   KeepNodes({});
+  trace_.OnInterrupted();
   ++stats_.preemptions;
 }
 
@@ -247,6 +250,7 @@ void LiveSequence::AddLogprob(std::span<const float> row, TokenId token,
 
 void LiveSequence::Finish(const absl::Status& status) {
   stats_.total_time = absl::Now() - arrival_;
+  trace_.OnInterrupted();
   sink_->OnFinish(status, status.ok() ? finish_reason_ : FinishReason::kNone, stats_);
 }
 

@@ -14,6 +14,7 @@
 #include "services/verify/drafting/draft_source.h"
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/generation.h"
+#include "services/verify/scheduler/sequence_trace.h"
 #include "services/verify/scheduler/stop_matcher.h"
 
 namespace strata::verify {
@@ -34,6 +35,7 @@ class LiveSequence {
   engine::KvSequence& kv() { return *kv_; }
   const engine::KvSequence& kv() const { return *kv_; }
   GenerationStats& stats() { return stats_; }
+  SequenceTrace& trace() { return trace_; }
   std::span<const TokenId> tokens() const { return tokens_; }
   // Whether the draft source has ever been asked about it.
   bool drafted() const { return drafted_; }
@@ -119,6 +121,7 @@ class LiveSequence {
   std::vector<TokenId> tokens_;
   FinishReason finish_reason_ = FinishReason::kNone;
   GenerationStats stats_;
+  SequenceTrace trace_;
 
   // The draft of this step, and the verdict on that of the step before.
   DraftTree tree_;

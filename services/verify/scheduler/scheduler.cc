@@ -280,6 +280,7 @@ void Scheduler::DropCancelled() {
 
 void Scheduler::Step() {
   const absl::Time start = absl::Now();
+  step_start_ = start;
   counters_.steps.Add(1);
   FollowPrompts();
   TakeDrafts();
@@ -368,6 +369,7 @@ void Scheduler::TakeDrafts() {
   for (size_t i = 0; i < asked_.size() && i < replies.size(); ++i) {
     LiveSequence& sequence = *asked_[i].sequence;
     sequence.stats().draft_time += draft_wait_;
+    sequence.trace().OnDraft(start, replies[i].tree.size(), replies[i].missed);
     if (replies[i].missed) {
       ++sequence.stats().draft_misses;
       counters_.draft_misses.Add(1);
@@ -484,7 +486,8 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]}, work);
     return;
   }
-  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
+  const absl::Time computed = absl::Now();
+  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(computed - start));
   for (size_t i = 0; i < batch.size(); ++i) {
     const int64_t rows = static_cast<int64_t>(inputs[i].tokens.size());
     work.rows += rows;
@@ -512,6 +515,18 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     verified.status = sequence.Verify(logits, output_.vocab_size, engine_, scratch_);
     verified.steps = sequence.stats().steps - verified.steps;
     verified.tokens = sequence.stats().output_tokens - verified.tokens;
+    // Ahead of the next question, which begins another step.
+    const bool any = verified.tokens > 0;
+    sequence.trace().OnPass({.step_start = step_start_,
+                             .forward_start = start,
+                             .forward_end = computed,
+                             .prompt = verified.prompt,
+                             .rows = static_cast<int64_t>(inputs[i].tokens.size()),
+                             .batch_rows = work.rows,
+                             .batch_sequences = static_cast<int64_t>(batch.size()),
+                             .tokens = verified.tokens,
+                             .drafted = any ? sequence.verified_tree().tokens.size() : 0,
+                             .accepted = any ? sequence.verified_nodes().size() : 0});
     time += absl::Now() - start;
   }
 }

@@ -197,6 +197,7 @@ class Scheduler {
   std::vector<Asked> asked_;
   // What the draft source was waited for in this step: asking, and taking its answer.
   absl::Duration draft_wait_;
+  absl::Time step_start_;
   engine::SamplerScratch scratch_;
   engine::ForwardOutput output_;
 

@@ -16,6 +16,14 @@ void AddServing(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(4, 65536));
 }
 
+void AddTracing(CLI::App& app, Flags& flags) {
+  app.add_option("--trace-sample", flags.trace_sample,
+                 "Share of the requests without a trace of their client's (traceparent) that are "
+                 "traced; those with one are if it says sampled")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+}
+
 void AddAuthentication(CLI::App& app, Flags& flags) {
   app.add_option("--auth-tokens", flags.auth_tokens,
                  "JSON file of the bearer tokens that clients must show, by their SHA-256, and of "
@@ -195,6 +203,9 @@ void CheckTogether(CLI::App& app, Flags& flags) {
   }
   app.get_option("--serving-threads")
       ->default_str(std::to_string(flags.serving.server.max_threads));
+  if (flags.trace_sample > 0 && flags.serving.trace.file.empty()) {
+    throw CLI::ValidationError("--trace-sample", "needs --trace-file");
+  }
   if (flags.draft == "remote" && flags.draft_address.empty()) {
     throw CLI::ValidationError("--draft", "remote needs --draft-address");
   }
@@ -220,6 +231,7 @@ std::optional<Flags> ParseFlags(int argc, char** argv, int* exit_code) {
   CLI::App app("strata-verify: generates text with a model, verifying whole trees of drafts.");
   app.set_version_flag("--version", STRATA_VERSION);
   AddServing(app, flags);
+  AddTracing(app, flags);
   AddAuthentication(app, flags);
   AddModel(app, flags, dtype);
   AddScheduling(app, flags);

@@ -27,6 +27,7 @@ struct Flags {
   std::string model_id;
   SchedulerOptions scheduler;
   uint32_t default_max_tokens = 256;
+  double trace_sample = 0;
   // "embedded", "remote" or "off".
   std::string draft;
   std::string draft_address;

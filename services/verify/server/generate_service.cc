@@ -11,9 +11,9 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/rpc/client_trace.h"
 #include "common/rpc/request_id.h"
 #include "common/rpc/status.h"
-#include "common/rpc/trace_context.h"
 #include "services/verify/server/stream_sink.h"
 
 namespace strata::verify {
@@ -94,7 +94,8 @@ grpc::Status GenerateService::Generate(grpc::ServerContext* context,
   grpc::Status status;
   try {
     record.set_id(rpc::TakeRequestId(*context, request->request_id()));
-    if (auto trace = rpc::ClientTrace(*context)) record.set_trace(*std::move(trace));
+    const auto client = rpc::ClientTrace(*context);
+    record.set_trace(client, tracing_.Begin(client));
     status = Serve(*context, *request, *writer, record);
   } catch (const std::exception& error) {
     // Out of memory and the like must not take the service down.
@@ -121,6 +122,8 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
     absl::Status status = pass->quota.TakeTokens(MostTokens(*read, engine_.info()));
     if (!status.ok()) return rpc::ToGrpcStatus(status, context);
   }
+  record.set_tenant(read->tenant);
+  read->trace = record.scope();
   const uint64_t seed = read->sampling.seed;
   auto sink = std::make_shared<StreamSink>();
   if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {

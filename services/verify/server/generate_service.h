@@ -8,6 +8,7 @@
 #include "services/verify/server/request_gate.h"
 #include "services/verify/server/request_reader.h"
 #include "services/verify/server/request_record.h"
+#include "services/verify/server/request_tracing.h"
 #include "strata/v1/generate.grpc.pb.h"
 
 namespace strata::verify {
@@ -26,12 +27,14 @@ class GenerateService final : public v1::GenerateService::Service {
   // All borrowed. `gate` may be null: then everybody is let in, without quotas, as the tenant that
   // the request names.
   GenerateService(Scheduler& scheduler, const engine::Engine& engine, const RequestReader& reader,
-                  ServiceIdentity identity, RequestGate* gate = nullptr)
+                  ServiceIdentity identity, RequestGate* gate = nullptr,
+                  const RequestTracing& tracing = {})
       : scheduler_(scheduler),
         engine_(engine),
         reader_(reader),
         identity_(std::move(identity)),
-        gate_(gate) {}
+        gate_(gate),
+        tracing_(tracing) {}
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override;
@@ -53,6 +56,7 @@ class GenerateService final : public v1::GenerateService::Service {
   const RequestReader& reader_;
   const ServiceIdentity identity_;
   RequestGate* const gate_;
+  const RequestTracing tracing_;
   RequestCounters counters_;
 };
 

@@ -1,7 +1,8 @@
 // strata-verify: the verify service. See --help and services/verify/README.md.
 //
 // Prints "listening on HOST:PORT" on standard output once it serves; logs to standard error. Ends
-// with 0 after SIGTERM or SIGINT, 1 if it cannot start, 2 for a wrong command line.
+// with 0 after SIGTERM or SIGINT, at once while it still starts; 1 if it cannot start, 2 for a
+// wrong command line.
 
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -28,8 +29,11 @@
 #include "common/rpc/server.h"
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
+#include "common/rpc/starting.h"
 #include "common/tokenizer/chat_template.h"
 #include "common/tokenizer/tokenizer.h"
+#include "common/trace/trace_metrics.h"
+#include "common/trace/tracer.h"
 #include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/metrics/hierarchy_metrics.h"
@@ -146,9 +150,15 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags
 
 absl::Status Serve(const Flags& flags) {
   if (absl::Status status = ValidateSchedulerOptions(flags.scheduler); !status.ok()) return status;
+  auto starting = rpc::Starting::Begin();
+  if (!starting.ok()) return starting.status();
   auto exporter = metrics::Exporter::Start(flags.serving.metrics);
   if (!exporter.ok()) return exporter.status();
   const auto process_metrics = (*exporter)->Add(metrics::CollectProcess);
+
+  // Outlives all that records spans.
+  auto tracer = trace::Tracer::Start(flags.serving.Tracing(), {"strata-verify", STRATA_VERSION});
+  if (!tracer.ok()) return tracer.status();
 
   // Cheap checks first: loading a model takes seconds.
   std::optional<RequestGate> gate;
@@ -223,12 +233,15 @@ absl::Status Serve(const Flags& flags) {
                              info.vocab_size, info.eos_token_ids, limits);
   GenerateService service(scheduler, **engine, reader,
                           {identity.model_id, identity.tokenizer_fingerprint, STRATA_VERSION},
-                          gate ? &*gate : nullptr);
+                          gate ? &*gate : nullptr, {tracer->get(), flags.trace_sample});
   const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
     CollectVerify(scheduler, **engine, service.counters(), service.identity(), page);
+    trace::CollectTracer(tracer->get(), "strata_verify", page);
     if (!hierarchy) return;
     CollectHierarchy(*hierarchy->drafter, hierarchy->store.get(), hierarchy->corpus.get(), page);
   });
+  // From here on a signal drains.
+  starting->reset();
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "common/log/log.h"
+#include "services/verify/server/request_tracing.h"
 
 namespace strata::verify {
 namespace {
@@ -38,6 +39,22 @@ const char* ReasonName(FinishReason reason) {
 size_t CodeOf(const grpc::Status& status) {
   const auto code = static_cast<size_t>(status.error_code());
   return code < kStatusCodes ? code : static_cast<size_t>(grpc::UNKNOWN);
+}
+
+// Whether a server's span with this status is an error, by OpenTelemetry's conventions for gRPC:
+// what is the service's fault and not the caller's.
+bool IsFault(grpc::StatusCode code) {
+  switch (code) {
+    case grpc::UNKNOWN:
+    case grpc::DEADLINE_EXCEEDED:
+    case grpc::UNIMPLEMENTED:
+    case grpc::INTERNAL:
+    case grpc::UNAVAILABLE:
+    case grpc::DATA_LOSS:
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -73,10 +90,37 @@ void RequestRecord::End(const grpc::Status& status) noexcept {
   counters_.by_status[CodeOf(status)].Add(1);
   counters_.seconds.Observe(seconds);
   try {
+    if (scope_.on()) RecordSpan(status);
     Log(status, seconds);
   } catch (const std::exception&) {
     // Out of memory: the call is over all the same.
   }
+}
+
+void RequestRecord::RecordSpan(const grpc::Status& status) const {
+  trace::Span span;
+  span.name = "strata.generate";
+  span.kind = trace::SpanKind::kServer;
+  span.context = scope_.context;
+  if (client_.has_value()) span.parent_id = client_->span_id;
+  span.start = start_;
+  span.end = absl::Now();
+  span.failed = IsFault(status.error_code());
+  span.Add("strata.request_id", id_);
+  span.Add("strata.tenant_hash", TenantHash(tenant_));
+  span.Add("rpc.grpc.status_code", static_cast<int64_t>(CodeOf(status)));
+  if (stats_.prompt_tokens > 0) {
+    span.Add("strata.finish", std::string(ReasonName(reason_)));
+    span.Add("strata.prompt_tokens", int64_t{stats_.prompt_tokens});
+    span.Add("strata.cached_prompt_tokens", int64_t{stats_.cached_prompt_tokens});
+    span.Add("strata.output_tokens", int64_t{stats_.output_tokens});
+    span.Add("strata.steps", int64_t{stats_.steps});
+    span.Add("strata.drafted", static_cast<int64_t>(stats_.drafted));
+    span.Add("strata.accepted", static_cast<int64_t>(stats_.accepted));
+    span.Add("strata.draft_misses", static_cast<int64_t>(stats_.draft_misses));
+    span.Add("strata.preemptions", int64_t{stats_.preemptions});
+  }
+  scope_.tracer->Record(std::move(span));
 }
 
 void RequestRecord::Log(const grpc::Status& status, double seconds) const {
@@ -93,9 +137,15 @@ void RequestRecord::Log(const grpc::Status& status, double seconds) const {
     number(key, absl::ToDoubleSeconds(value));
   };
   text("request_id", id_);
-  if (trace_.has_value()) {
-    text("trace_id", trace_->trace_id);
-    text("parent_span_id", trace_->parent_id);
+  std::string trace_id, parent_id, span_id;
+  if (client_.has_value()) {
+    parent_id = trace::ToHex(client_->span_id);
+    text("trace_id", trace_id = trace::ToHex(client_->trace_id));
+    text("parent_span_id", parent_id);
+  }
+  if (scope_.on()) {
+    if (!client_.has_value()) text("trace_id", trace_id = trace::ToHex(scope_.context.trace_id));
+    text("span_id", span_id = trace::ToHex(scope_.context.span_id));
   }
   text("outcome", StatusName(CodeOf(status)));
   number("seconds", seconds);

@@ -12,7 +12,7 @@
 #include "absl/time/time.h"
 #include "common/metrics/counter.h"
 #include "common/metrics/histogram.h"
-#include "common/rpc/trace_context.h"
+#include "common/trace/tracer.h"
 #include "services/verify/scheduler/generation.h"
 
 namespace strata::verify {
@@ -32,8 +32,8 @@ struct RequestCounters {
   metrics::SecondsHistogram first_token_seconds;
 };
 
-// One call of Generate: counts it and logs a line about it when it ends, of figures alone, never of
-// what prompt or answer say. Thread-compatible.
+// One call of Generate: counts it, logs a line about it and records its span when it ends, of
+// figures alone, never of what prompt or answer say. Thread-compatible.
 class RequestRecord {
  public:
   // `counters` is borrowed.
@@ -44,8 +44,13 @@ class RequestRecord {
   RequestRecord& operator=(const RequestRecord&) = delete;
 
   void set_id(std::string id) { id_ = std::move(id); }
-  // The trace that the client's span belongs to.
-  void set_trace(rpc::TraceContext trace) { trace_ = std::move(trace); }
+  // The client's span, if it told one, and where the request's own spans go.
+  void set_trace(std::optional<trace::Context> client, const trace::Scope& scope) {
+    client_ = client;
+    scope_ = scope;
+  }
+  const trace::Scope& scope() const { return scope_; }
+  void set_tenant(std::string tenant) { tenant_ = std::move(tenant); }
   // The first tokens are about to be sent. Later calls do nothing.
   void OnTokens();
   void set_stats(GenerationStats stats, FinishReason reason);
@@ -54,11 +59,15 @@ class RequestRecord {
 
  private:
   void Log(const grpc::Status& status, double seconds) const;
+  // The span `strata.generate`.
+  void RecordSpan(const grpc::Status& status) const;
 
   RequestCounters& counters_;
   const absl::Time start_;
   std::string id_;
-  std::optional<rpc::TraceContext> trace_;
+  std::string tenant_;
+  std::optional<trace::Context> client_;
+  trace::Scope scope_;
   std::optional<double> first_token_seconds_;
   GenerationStats stats_;
   FinishReason reason_ = FinishReason::kNone;
