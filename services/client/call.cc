@@ -42,7 +42,7 @@ absl::StatusOr<Answer> Generate(
       context.TryCancel();
     }
   }
-  const absl::Status status = rpc::FromGrpcStatus(reader->Finish());
+  const absl::Status status = rpc::FromGrpcStatus(reader->Finish(), context);
   if (!status.ok()) return status;
   if (answer.finish_reason == v1::FINISH_REASON_UNSPECIFIED) {
     return absl::DataLossError("the answer ended without its last message");
@@ -55,7 +55,8 @@ int ReportError(const absl::Status& status, const Interrupt& interrupt, int code
     std::fprintf(stderr, "strata: interrupted\n");
     return kInterrupted;
   }
-  std::fprintf(stderr, "strata: %s\n", status.ToString().c_str());
+  std::fprintf(stderr, "strata: %s\n",
+               status.ToString(absl::StatusToStringMode::kWithNoExtraData).c_str());
   return code;
 }
 

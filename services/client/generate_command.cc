@@ -14,6 +14,7 @@
 #include "services/client/prompts.h"
 #include "services/client/report.h"
 #include "services/client/request_flags.h"
+#include "services/client/retry.h"
 
 namespace strata::client {
 namespace {
@@ -32,6 +33,7 @@ struct Flags {
   std::string predicted_file;
   std::optional<uint32_t> logprobs;
   std::string request_id;
+  int retries = 3;
   bool json = false;
   bool stats = false;
 };
@@ -122,7 +124,8 @@ int Run(const Flags& flags, Interrupt& interrupt) {
     broken = std::fflush(stdout) != 0;
     return !broken;
   };
-  const auto answer = Generate(**stub, *request, flags.connection.timeout_s, interrupt, on_message);
+  const RetryOptions options = {.retries = flags.retries, .timeout_s = flags.connection.timeout_s};
+  const auto answer = GenerateWithRetries(**stub, *request, options, interrupt, on_message);
   if (broken) {
     std::fprintf(stderr, "strata: cannot write to standard output\n");
     return kUsage;
@@ -175,6 +178,13 @@ Command AddGenerateCommand(CLI::App& app) {
   command->add_option("--logprobs", flags->logprobs,
                       "Report log-probabilities (with --json), and of N alternatives");
   command->add_option("--request-id", flags->request_id, "For the service's logs");
+  command
+      ->add_option(
+          "--retries", flags->retries,
+          "Ask again this often where a service went away, and go on from where the answer "
+          "broke off; 0: never")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "Print one JSON object when done");
   command->add_flag("--stats", flags->stats, "Print figures to standard error");
   AddConnectionFlags(*command, flags->connection);

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/base/retry_after.h"
 #include "spdlog/spdlog.h"
 
 namespace strata::verify {
@@ -18,6 +19,8 @@ namespace {
 // them, and each node has a row of logits.
 constexpr int64_t kMaxTreeRows = 2048;
 constexpr int64_t kMaxTreeLogitBytes = int64_t{512} << 20;
+// When who came while the service shuts down should ask another one.
+constexpr absl::Duration kElsewhereAfter = absl::Milliseconds(100);
 
 absl::Status OutOfRange(const char* name, int64_t value, int64_t low, int64_t high) {
   return absl::InvalidArgumentError(
@@ -122,7 +125,9 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
                      " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
   }
   absl::MutexLock lock(&mutex_);
-  if (!admitting_) return absl::UnavailableError("the service is shutting down");
+  if (!admitting_) {
+    return WithRetryAfter(absl::UnavailableError("the service is shutting down"), kElsewhereAfter);
+  }
   if (waiting_.size() >= static_cast<size_t>(options_.max_queue)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", waiting_.size(), " requests wait"));

@@ -124,7 +124,7 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
   const uint64_t seed = read->sampling.seed;
   auto sink = std::make_shared<StreamSink>();
   if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
-    return rpc::ToGrpcStatus(status);
+    return rpc::ToGrpcStatus(status, context);
   }
   // However this call ends, nobody generates for it afterwards.
   const absl::Cleanup cancel = [&sink] { sink->Cancel(); };
