@@ -46,7 +46,7 @@ std::shared_ptr<DraftStreamCall> DraftStreams::Start() {
 bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !writing_ || ended_; };
-  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  changed_.WaitUntil(mutex_, deadline, ready);
   if (ended_ || writing_) return false;
   awaited_step_ = request.step();
   answered_ = false;
@@ -59,7 +59,7 @@ bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
 bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return answered_ || ended_; };
-  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  changed_.WaitUntil(mutex_, deadline, ready);
   if (!answered_) return false;
   answered_ = false;
   response.Swap(&answer_);
@@ -73,7 +73,8 @@ bool DraftStreamCall::ended() const {
 
 grpc::Status DraftStreamCall::status(absl::Time deadline) const {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithDeadline(absl::Condition(&done_), deadline);
+  const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; };
+  changed_.WaitUntil(mutex_, deadline, done);
   return done_ ? status_ : grpc::Status(grpc::UNKNOWN, "the stream is still closing");
 }
 
@@ -88,6 +89,7 @@ void DraftStreamCall::OnReadDone(bool ok) {
     } else {
       ended_ = true;
     }
+    changed_.NotifyAll();
   }
   if (ok) {
     StartRead(&incoming_);
@@ -100,6 +102,7 @@ void DraftStreamCall::OnWriteDone(bool /*ok*/) {
   // A failed write ends the stream, which the read reports.
   absl::MutexLock lock(&mutex_);
   writing_ = false;
+  changed_.NotifyAll();
 }
 
 void DraftStreamCall::OnDone(const grpc::Status& status) {
@@ -107,6 +110,7 @@ void DraftStreamCall::OnDone(const grpc::Status& status) {
   absl::MutexLock lock(&mutex_);
   status_ = status;
   ended_ = done_ = true;
+  changed_.NotifyAll();
   self.swap(self_);
   // `lock` goes before `self`, which may be the last reference.
 }

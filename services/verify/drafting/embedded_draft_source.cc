@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::verify {
 namespace {
@@ -25,7 +25,7 @@ class EmbeddedDraftSource final : public DraftSource {
 
   void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
     replies.assign(queries.size(), DraftReply());
-    const absl::Time deadline = absl::Now() + deadline_;
+    const absl::Time deadline = SteadyNow() + deadline_;
     std::vector<size_t> asked(queries.size());
     for (size_t i = 0; i < asked.size(); ++i) asked[i] = i;
     // The second round sends again, whole, what the drafter had forgotten.
@@ -45,7 +45,7 @@ class EmbeddedDraftSource final : public DraftSource {
       update.tokens = tokens.subspan(it->second.known);
       update.close = true;
       std::vector<draft::SequenceAnswer> answers;
-      drafter_->Draft(session_, {&update, 1}, absl::Now() + deadline_, answers);
+      drafter_->Draft(session_, {&update, 1}, SteadyNow() + deadline_, answers);
     }
     sequences_.erase(it);
   }

@@ -14,7 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "services/verify/drafting/draft_stream_call.h"
 #include "services/verify/drafting/draft_wire.h"
 #include "spdlog/spdlog.h"
@@ -43,7 +43,8 @@ class RemoteDraftSource final : public DraftSource {
         identity_(identity),
         options_(options),
         fallback_(fallback != nullptr ? std::move(fallback) : NewNoDraftSource()),
-        breaker_(options.breaker) {
+        breaker_(options.breaker),
+        refusal_pause_(options.breaker.first_backoff) {
     Channel()->GetState(/*try_to_connect=*/true);
   }
 
@@ -74,7 +75,7 @@ class RemoteDraftSource final : public DraftSource {
   void Draft(std::span<const DraftQuery> queries, std::vector<DraftReply>& replies) override {
     replies.assign(queries.size(), DraftReply());
     if (queries.empty()) return;
-    const absl::Time start = absl::Now();
+    const absl::Time start = SteadyNow();
     if (!DraftRemotely(queries, start, replies)) {
       for (const DraftQuery& query : queries) sequences_[query.sequence_id].offered = false;
     }
@@ -144,11 +145,13 @@ class RemoteDraftSource final : public DraftSource {
     if (answered) {
       if (!breaker_.closed()) spdlog::info("draft service answers; drafting resumes");
       breaker_.OnAnswer();
+      refusal_pause_ = options_.breaker.first_backoff;
+      refusal_logged_ = false;
       healthy_.store(true, std::memory_order_relaxed);
     } else if (call_->ended()) {
-      OnStreamEnd(absl::Now());
+      OnStreamEnd(SteadyNow());
     } else {
-      OnMiss(absl::Now());
+      OnMiss(SteadyNow());
     }
     return answered;
   }
@@ -180,13 +183,13 @@ class RemoteDraftSource final : public DraftSource {
   // without an answer in time.
   bool Ask(std::span<const DraftQuery> queries, std::vector<size_t>& indices, absl::Time deadline,
            std::vector<DraftReply>& replies) {
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - SteadyNow();
     if (left <= absl::ZeroDuration()) return false;
     v1::DraftRequest request;
     request.set_deadline_us(
         static_cast<uint32_t>(std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
     for (const size_t i : indices) FillRequest(queries[i], request.add_sequences());
-    const absl::Time sent = absl::Now();
+    const absl::Time sent = SteadyNow();
     if (!Send(request, deadline)) return false;
     counters_.messages.Add(1);
     for (const size_t i : indices) {
@@ -198,7 +201,7 @@ class RemoteDraftSource final : public DraftSource {
     v1::DraftResponse response;
     if (!call_->Await(deadline, response)) return false;
     counters_.answers.Add(1);
-    counters_.round_trip.Observe(absl::ToDoubleSeconds(absl::Now() - sent));
+    counters_.round_trip.Observe(absl::ToDoubleSeconds(SteadyNow() - sent));
     if (static_cast<size_t>(response.answers_size()) < indices.size()) {
       Complain("draft service answered {} of {} sequences", response.answers_size(),
                indices.size());
@@ -262,7 +265,7 @@ class RemoteDraftSource final : public DraftSource {
       default:
         Complain("draft service refused a sequence: {}", answer.message());
         known.sent = 0;
-        known.not_before = absl::Now() + kRefusedSequencePause;
+        known.not_before = SteadyNow() + kRefusedSequencePause;
         return false;
     }
     reply.missed = false;
@@ -377,7 +380,8 @@ class RemoteDraftSource final : public DraftSource {
                       status.error_message());
         refusal_logged_ = true;
       }
-      breaker_.OpenUntil(now + options_.refused_pause);
+      breaker_.OpenUntil(now + refusal_pause_);
+      refusal_pause_ = std::min(refusal_pause_ * 2, options_.refused_pause);
       return;
     }
     if (breaker_.closed()) {
@@ -390,7 +394,7 @@ class RemoteDraftSource final : public DraftSource {
   // Warns, but not once a step.
   template <typename... Args>
   void Complain(fmt::format_string<Args...> format, Args&&... args) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     if (now < next_complaint_) return;
     next_complaint_ = now + kComplaintInterval;
     spdlog::warn(format, std::forward<Args>(args)...);
@@ -428,6 +432,8 @@ class RemoteDraftSource final : public DraftSource {
   uint64_t stream_ = 0;
   uint64_t step_ = 0;
   bool handshake_due_ = true;
+  // After the next refusal.
+  absl::Duration refusal_pause_;
   bool refusal_logged_ = false;
   absl::Time next_complaint_ = absl::InfinitePast();
   absl::flat_hash_map<uint64_t, Known> sequences_;

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "common/base/retry_after.h"
+#include "common/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace strata::verify {
@@ -132,7 +132,7 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", waiting_.size(), " requests wait"));
   }
-  waiting_.Push({std::move(request), std::move(sink), absl::Now()});
+  waiting_.Push({std::move(request), std::move(sink), SteadyNow()});
   ++unfinished_;
   return absl::OkStatus();
 }
@@ -150,7 +150,7 @@ void Scheduler::StopAdmission() {
 bool Scheduler::WaitIdle(absl::Duration timeout) const {
   absl::MutexLock lock(&mutex_);
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return unfinished_ == 0; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+  return finished_.WaitFor(mutex_, timeout, idle);
 }
 
 void Scheduler::Run() {
@@ -173,6 +173,7 @@ void Scheduler::Run() {
     absl::MutexLock lock(&mutex_);
     waiting = waiting_.TakeAll();
     unfinished_ = 0;
+    finished_.NotifyAll();
   }
   for (WaitingRequest& left : waiting) left.sink->OnFinish(stopped, FinishReason::kNone, {});
 }
@@ -218,6 +219,7 @@ bool Scheduler::Admit() {
     // Also those far back, so that they do not count against the queue's length.
     cancelled = waiting_.TakeCancelled();
     unfinished_ -= static_cast<int64_t>(cancelled.size());
+    finished_.NotifyAll();
   }
   for (WaitingRequest& request : cancelled) {
     request.sink->OnFinish(absl::CancelledError("cancelled while waiting"), FinishReason::kNone,
@@ -236,7 +238,7 @@ bool Scheduler::Admit() {
       if (!HasRoomFor(request.tenant, request.prompt)) break;
       next = waiting_.Pop(counts);
     }
-    counters_.queue_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - next.arrival));
+    counters_.queue_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - next.arrival));
     ++counts[next.request.tenant];
     auto kv = prefix_cache_.NewSequence(next.request.tenant, next.request.prompt);
     active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
@@ -283,7 +285,7 @@ void Scheduler::DropCancelled() {
 }
 
 void Scheduler::Step() {
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   counters_.steps.Add(1);
   FollowPrompts();
   Draft();
@@ -292,7 +294,7 @@ void Scheduler::Step() {
   std::vector<LiveSequence*> batch = PlanBatch(inputs);
   CountSequences();
   ForwardAndVerify(std::move(batch), std::move(inputs));
-  counters_.step_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
+  counters_.step_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - start));
 }
 
 void Scheduler::CountSequences() {
@@ -337,7 +339,7 @@ void Scheduler::Draft() {
     asked.push_back(wishes[i].sequence);
   }
   std::vector<DraftReply> replies;
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   try {
     draft_source_->Draft(queries, replies);
   } catch (const std::exception& error) {
@@ -345,7 +347,7 @@ void Scheduler::Draft() {
     spdlog::error("drafting failed: {}", error.what());
     replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
   }
-  draft_wait_ = absl::Now() - start;
+  draft_wait_ = SteadyNow() - start;
   counters_.draft_wait_seconds.Observe(absl::ToDoubleSeconds(draft_wait_));
   for (size_t i = 0; i < asked.size() && i < replies.size(); ++i) {
     GenerationStats& stats = asked[i]->stats();
@@ -451,7 +453,7 @@ std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInpu
 
 void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
                                  std::vector<engine::SequenceInput> inputs) {
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   const engine::Status forward = engine_.Forward(inputs, output_);
   if (!forward.ok()) {
     if (batch.size() == 1) {
@@ -464,7 +466,7 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]});
     return;
   }
-  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
+  counters_.forward_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - start));
   int64_t step_rows = 0;
   int64_t pairs = 0;
   bool prefilling = false;
@@ -496,14 +498,14 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     CountVerified(sequence, stats.steps - steps_before, stats.output_tokens - tokens_before);
     // At once, for those that come while it goes on.
     if (prompt && status.ok()) Remember(sequence);
-    time += absl::Now() - start;
+    time += SteadyNow() - start;
     if (!status.ok() || sequence.finish_reason() != FinishReason::kNone) {
       ended.emplace_back(sequence.id(), status);
     }
   }
   // Rows of a prompt cost less than those of a tree: most have no logits.
   if (options_.measured_budget && !prefilling) {
-    LearnStep(batch, step_rows, pairs, absl::Now() - start);
+    LearnStep(batch, step_rows, pairs, SteadyNow() - start);
   }
   for (const auto& [id, status] : ended) End(id, status);
 }
@@ -555,6 +557,7 @@ void Scheduler::End(uint64_t id, const absl::Status& status) {
   sequence->Finish(status);
   absl::MutexLock lock(&mutex_);
   --unfinished_;
+  finished_.NotifyAll();
 }
 
 void Scheduler::EndAll(const absl::Status& status) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "common/log/log.h"
 
 namespace strata::verify {
@@ -57,7 +57,7 @@ RequestRecord::~RequestRecord() {
 
 void RequestRecord::OnTokens() {
   if (first_token_seconds_.has_value()) return;
-  first_token_seconds_ = absl::ToDoubleSeconds(absl::Now() - start_);
+  first_token_seconds_ = absl::ToDoubleSeconds(SteadyNow() - start_);
   counters_.first_token_seconds.Observe(*first_token_seconds_);
 }
 
@@ -68,7 +68,7 @@ void RequestRecord::set_stats(GenerationStats stats, FinishReason reason) {
 
 void RequestRecord::End(const grpc::Status& status) noexcept {
   if (std::exchange(ended_, true)) return;
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - start_);
+  const double seconds = absl::ToDoubleSeconds(SteadyNow() - start_);
   counters_.in_flight.Add(-1);
   counters_.by_status[CodeOf(status)].Add(1);
   counters_.seconds.Observe(seconds);
