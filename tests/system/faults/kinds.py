@@ -398,8 +398,12 @@ class _Limit(Fault):
 
 
 class FewDescriptors(_Limit):
+    """Processes that met this limit are replaced: gRPC 1.51 gives up a listening port for good when
+    accept fails for want of a descriptor, and a probe that cannot connect gets them restarted."""
+
     name = "no file descriptors left"
-    what = "RLIMIT_NOFILE of a verify and a draft service below what they have open"
+    what = ("RLIMIT_NOFILE of a verify and a draft service below what they have open; at the end "
+            "raised, and both restarted with SIGTERM")
 
     def begin(self) -> None:
         self._members = [self.cluster.verifiers[0],
@@ -409,6 +413,13 @@ class FewDescriptors(_Limit):
 
     def sign(self) -> str:
         return " and ".join(filter(None, map(_down, self._members)))
+
+    def end(self) -> None:
+        super().end()
+        for member in self._members:
+            code = member.service.terminate(seconds=120)
+            assert code == 0, f"{member.name} ended with {code}: {member.service.log()}"
+            member.restart()
 
 
 class LittleMemory(_Limit):
