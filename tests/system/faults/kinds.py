@@ -274,16 +274,16 @@ class DamagedCorpus(Fault):
         _publish_and_wait(self.cluster)
 
 
+def _serves(member: Member, snapshot: str) -> bool:
+    scrape = member.scrape()
+    return (scrape is not None
+            and snapshot in scrape.by("strata_draft_corpus_snapshot_info", "snapshot"))
+
+
 def _publish_and_wait(cluster: Cluster) -> None:
     name = cluster.corpora.publish_new()
-
-    def live() -> bool:
-        scrapes = [member.scrape() for member in cluster.drafters]
-        return all(scrape is not None
-                   and name in scrape.by("strata_draft_corpus_snapshot_info", "snapshot")
-                   for scrape in scrapes)
-
-    harness.wait_until(live, f"all draft services have moved to {name}")
+    harness.wait_until(lambda: all(_serves(member, name) for member in cluster.drafters),
+                       f"all draft services have moved to {name}")
 
 
 class ForeignSnapshot(Fault):
@@ -432,10 +432,14 @@ class LittleMemory(_Limit):
         pages = int(Path(f"/proc/{self._member.pid}/statm").read_text(encoding="ascii").split()[0])
         self.lower(self._member, pages * resource.getpagesize())
         self._refusals = _Rise([self._member], "strata_draft_corpus_refusals_total")
-        self.cluster.corpora.publish_new()
+        self._snapshot = self.cluster.corpora.publish_new()
 
     def sign(self) -> str:
-        return self._refusals.sign() or _down(self._member)
+        seen = self._refusals.sign() or _down(self._member)
+        # What was freed before may be enough for one more.
+        if not seen and _serves(self._member, self._snapshot):
+            self._snapshot = self.cluster.corpora.publish_new()
+        return seen
 
     def end(self) -> None:
         super().end()
