@@ -1,6 +1,7 @@
 #include "common/rpc/serving.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 
 #include <cstdio>
 #include <exception>
@@ -79,11 +80,28 @@ absl::Status Announce(const ServingFlags& flags, const std::string& address) {
   return absl::OkStatus();
 }
 
+namespace {
+
+// gRPC 1.51 gives up a listening port for good when accept fails for want of a file descriptor, so
+// that must not happen where the system would allow more.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  const rlim_t soft = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    spdlog::warn("the limit of {} open files could not be raised to {}", soft, limit.rlim_max);
+  }
+}
+
+}  // namespace
+
 int RunService(const std::string& name, const ServingFlags& flags,
                const std::function<absl::Status()>& serve) {
   // Only out-of-memory and the like is thrown.
   try {
     log::SetUp(name, spdlog::level::from_str(flags.log_level), flags.log_format);
+    RaiseFileLimit();
     absl::Status status = BlockShutdownSignals();
     if (status.ok()) status = serve();
     if (!status.ok()) {

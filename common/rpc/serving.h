@@ -43,9 +43,9 @@ struct ServingFlags {
 // is one, and prints "listening on ADDRESS" on standard output.
 absl::Status Announce(const ServingFlags& flags, const std::string& address);
 
-// Runs a service: sets up logging to standard error, blocks the shutdown signals, calls `serve`
-// and logs its error. Returns the exit code: 0, or 1 for an error. Call it from main() before any
-// thread starts.
+// Runs a service: sets up logging to standard error, raises the limit of open files to what the
+// system allows, blocks the shutdown signals, calls `serve` and logs its error. Returns the exit
+// code: 0, or 1 for an error. Call it from main() before any thread starts.
 int RunService(const std::string& name, const ServingFlags& flags,
                const std::function<absl::Status()>& serve);
 

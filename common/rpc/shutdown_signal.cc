@@ -7,7 +7,7 @@
 #include <csignal>
 #include <ctime>
 
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::rpc {
 
@@ -32,13 +32,13 @@ absl::Status BlockShutdownSignals() {
 
 int WaitForShutdownSignal(absl::Duration timeout) {
   const sigset_t set = ShutdownSignals();
-  const absl::Time end = absl::Now() + timeout;
+  const absl::Time end = SteadyNow() + timeout;
   for (;;) {
     int signal_number;
     if (timeout == absl::InfiniteDuration()) {
       signal_number = sigwaitinfo(&set, nullptr);
     } else {
-      const timespec left = absl::ToTimespec(std::max(absl::ZeroDuration(), end - absl::Now()));
+      const timespec left = absl::ToTimespec(std::max(absl::ZeroDuration(), end - SteadyNow()));
       signal_number = sigtimedwait(&set, nullptr, &left);
     }
     if (signal_number > 0) return signal_number;

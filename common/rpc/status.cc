@@ -1,7 +1,9 @@
 #include "common/rpc/status.h"
 
+#include <cstdint>
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -41,6 +43,19 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   return absl::Status(
       IsKnown(code) ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
       status.error_message());
+}
+
+absl::Status FromGrpcStatus(const grpc::Status& status, const grpc::ClientContext& context) {
+  const auto& metadata = context.GetServerTrailingMetadata();
+  const auto found = metadata.find(kRetryAfterKey);
+  int64_t milliseconds = 0;
+  if (status.ok() || found == metadata.end() ||
+      !absl::SimpleAtoi(absl::string_view(found->second.data(), found->second.size()),
+                        &milliseconds) ||
+      milliseconds < 0) {
+    return FromGrpcStatus(status);
+  }
+  return WithRetryAfter(FromGrpcStatus(status), absl::Milliseconds(milliseconds));
 }
 
 }  // namespace strata::rpc

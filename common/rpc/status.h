@@ -1,6 +1,7 @@
 #ifndef STRATA_COMMON_RPC_STATUS_H_
 #define STRATA_COMMON_RPC_STATUS_H_
 
+#include <grpcpp/client_context.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
@@ -19,6 +20,8 @@ grpc::Status ToGrpcStatus(const absl::Status& status);
 inline constexpr char kRetryAfterKey[] = "retry-after-ms";
 grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase& context);
 absl::Status FromGrpcStatus(const grpc::Status& status);
+// The same of the call of `context`, which has ended: with what it said of trying again.
+absl::Status FromGrpcStatus(const grpc::Status& status, const grpc::ClientContext& context);
 
 }  // namespace strata::rpc
 

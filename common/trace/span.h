@@ -31,6 +31,7 @@ struct Span {
   Context context;
   // All zero: none.
   SpanId parent_id{};
+  // Of SteadyNow; the tracer makes the machine's time of them.
   absl::Time start;
   absl::Time end;
   absl::InlinedVector<Attribute, 6> attributes;

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::trace {
 namespace {
@@ -62,7 +63,11 @@ absl::StatusOr<std::unique_ptr<Tracer>> Tracer::Start(const TracerOptions& optio
 }
 
 Tracer::Tracer(const TracerOptions& options, Resource resource, int fd, uint64_t size)
-    : options_(options), resource_(std::move(resource)), fd_(fd), size_(size) {
+    : options_(options),
+      resource_(std::move(resource)),
+      to_wall_clock_(absl::Now() - SteadyNow()),
+      fd_(fd),
+      size_(size) {
   char last = '\n';
   if (size_ > 0 && pread(fd_, &last, 1, static_cast<off_t>(size_) - 1) == 1) torn_ = last != '\n';
   writer_ = std::thread([this] { Run(); });
@@ -78,6 +83,8 @@ Tracer::~Tracer() {
 }
 
 void Tracer::Record(Span span) noexcept {
+  span.start += to_wall_clock_;
+  span.end += to_wall_clock_;
   try {
     absl::MutexLock lock(&mutex_);
     if (queue_.size() < options_.max_queued) {
@@ -123,7 +130,7 @@ void Tracer::Write(const std::vector<Span>& spans) {
     }
     counters_.dropped.Add(part.size());
     counters_.failures.Add(1);
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     if (now < next_complaint_) continue;
     next_complaint_ = now + kComplaintInterval;
     spdlog::warn("spans are lost: {}", std::string(status.message()));

@@ -66,6 +66,9 @@ class Tracer {
 
   const TracerOptions options_;
   const Resource resource_;
+  // From SteadyNow to the machine's clock, as that was set when tracing began: spans stay in each
+  // other's bounds whatever becomes of it.
+  const absl::Duration to_wall_clock_;
   Counters counters_;
 
   // The writer's alone.

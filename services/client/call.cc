@@ -45,7 +45,7 @@ absl::StatusOr<Answer> Generate(v1::GenerateService::Stub& stub, const v1::Gener
       context.TryCancel();
     }
   }
-  const absl::Status status = rpc::FromGrpcStatus(reader->Finish());
+  const absl::Status status = rpc::FromGrpcStatus(reader->Finish(), context);
   if (!status.ok()) return status;
   if (answer.finish_reason == v1::FINISH_REASON_UNSPECIFIED) {
     return absl::DataLossError("the answer ended without its last message");
@@ -58,7 +58,8 @@ int ReportError(const absl::Status& status, const Interrupt& interrupt, int code
     std::fprintf(stderr, "strata: interrupted\n");
     return kInterrupted;
   }
-  std::fprintf(stderr, "strata: %s\n", status.ToString().c_str());
+  std::fprintf(stderr, "strata: %s\n",
+               status.ToString(absl::StatusToStringMode::kWithNoExtraData).c_str());
   return code;
 }
 

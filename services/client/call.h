@@ -22,6 +22,8 @@ struct Answer {
   std::vector<v1::TokenLogprob> logprobs;
   v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
   v1::GenerationStatistics statistics;
+  // How often it was asked for again, because a service went away (retry.h).
+  int retries = 0;
 };
 
 // Sets the deadline `timeout_s` from now, unless it is 0.
@@ -29,8 +31,9 @@ void SetTimeout(double timeout_s, grpc::ClientContext& context);
 
 // Calls Generate and gathers the answer; hands each message to `on_message`
 // (may be null) as it comes, whose `false` cancels the call. The error is the
-// service's; DATA_LOSS if the stream ended well without a last message. `traceparent` goes along as
-// metadata unless it is empty.
+// service's, with what it says of trying again (common/base/retry_after.h);
+// DATA_LOSS if the stream ended well without a last message. `traceparent` goes along
+// as metadata unless it is empty.
 absl::StatusOr<Answer> Generate(v1::GenerateService::Stub& stub, const v1::GenerateRequest& request,
                                 double timeout_s, Interrupt& interrupt,
                                 const std::function<bool(const v1::GenerateResponse&)>& on_message,

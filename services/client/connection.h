@@ -10,7 +10,7 @@
 
 namespace strata::client {
 
-// How to reach a verify service.
+// How to reach a verify service, or one of several that serve the same.
 struct ConnectionFlags {
   std::string address = "127.0.0.1:50061";
   bool tls = false;
@@ -26,7 +26,8 @@ struct ConnectionFlags {
 // `flags` must outlive `app`.
 void AddConnectionFlags(CLI::App& app, ConnectionFlags& flags);
 
-// Opens a channel; it connects with the first call. An error names the TLS or token file at fault.
+// Opens a channel, which spreads calls over the addresses that answer; it connects with the first
+// call. An error names the TLS or token file at fault.
 // A token is sent over TLS or within this machine alone: else INVALID_ARGUMENT.
 absl::StatusOr<std::unique_ptr<v1::GenerateService::Stub>> Connect(const ConnectionFlags& flags);
 

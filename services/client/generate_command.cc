@@ -15,6 +15,7 @@
 #include "services/client/prompts.h"
 #include "services/client/report.h"
 #include "services/client/request_flags.h"
+#include "services/client/retry.h"
 
 namespace strata::client {
 namespace {
@@ -35,6 +36,7 @@ struct Flags {
   std::string request_id;
   std::string traceparent;
   bool trace = false;
+  int retries = 3;
   bool json = false;
   bool stats = false;
 };
@@ -142,8 +144,10 @@ int Run(const Flags& flags, Interrupt& interrupt) {
     broken = std::fflush(stdout) != 0;
     return !broken;
   };
-  const auto answer =
-      Generate(**stub, *request, flags.connection.timeout_s, interrupt, on_message, *traceparent);
+  const RetryOptions options = {.retries = flags.retries,
+                                .timeout_s = flags.connection.timeout_s,
+                                .traceparent = *traceparent};
+  const auto answer = GenerateWithRetries(**stub, *request, options, interrupt, on_message);
   if (broken) {
     std::fprintf(stderr, "strata: cannot write to standard output\n");
     return kUsage;
@@ -204,6 +208,13 @@ Command AddGenerateCommand(CLI::App& app) {
       ->add_flag("--trace", flags->trace,
                  "Have the call traced: send a new traceparent, and print it to standard error")
       ->excludes(traceparent);
+  command
+      ->add_option(
+          "--retries", flags->retries,
+          "Ask again this often where a service went away, and go on from where the answer "
+          "broke off; 0: never")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str();
   command->add_flag("--json", flags->json, "Print one JSON object when done");
   command->add_flag("--stats", flags->stats, "Print figures to standard error");
   AddConnectionFlags(*command, flags->connection);

@@ -82,6 +82,7 @@ nlohmann::ordered_json ToJson(const Answer& answer) {
   Json json = {{"text", answer.text},
                {"token_ids", answer.token_ids},
                {"finish_reason", FinishLabel(answer.finish_reason)},
+               {"retries", answer.retries},
                {"statistics", ToJson(answer.statistics)}};
   if (!answer.logprobs.empty()) {
     json["logprobs"] = Json::array();

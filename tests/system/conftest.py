@@ -23,24 +23,17 @@ def corpus_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def build_corpus(tokenizer: Path, text: Path, out: Path) -> Path:
-    result = harness.run("strata-corpus", "build", "--tokenizer", str(tokenizer), "--out",
-                         str(out), "--threads", "2", "--memory", "256", str(text))
-    assert result.returncode == 0, result.stderr
-    return out
-
-
 @pytest.fixture(scope="session")
 def corpus(corpus_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_corpus(harness.environment_path("STRATA_TEST_MODEL"), corpus_text,
-                        tmp_path_factory.mktemp("corpus") / "smollm2")
+    return harness.build_corpus(harness.environment_path("STRATA_TEST_MODEL"), corpus_text,
+                                tmp_path_factory.mktemp("corpus") / "smollm2")
 
 
 @pytest.fixture(scope="session")
 def foreign_corpus(corpus_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made with another model's tokenizer."""
-    return build_corpus(harness.environment_path("STRATA_TEST_MODEL_QWEN2"), corpus_text,
-                        tmp_path_factory.mktemp("corpus") / "qwen2")
+    return harness.build_corpus(harness.environment_path("STRATA_TEST_MODEL_QWEN2"), corpus_text,
+                                tmp_path_factory.mktemp("corpus") / "qwen2")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,14 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) 
 
 
 class Service:
-    """A strata-draft or strata-verify process that serves on `address`."""
+    """A strata-draft or strata-verify process that serves on `address`.
+
+    `launcher` is a command that ends by executing its arguments; `environment` is added to.
+    """
 
     def __init__(self, name: str, folder: Path, arguments: Sequence[str],
-                 listen: str = "127.0.0.1:0") -> None:
+                 listen: str = "127.0.0.1:0", launcher: Sequence[str] = (),
+                 environment: Mapping[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self._log_path = folder / f"{name}.{time.monotonic_ns()}.log"
@@ -64,8 +68,10 @@ class Service:
         self._stopped = False
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [binary(name), "--listen", listen, "--port-file", str(port_file), *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+                [*launcher, binary(name), "--listen", listen, "--port-file", str(port_file),
+                 *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})})
         try:
             wait_until(lambda: self._ready(port_file), f"{name} is ready", START_SECONDS)
         except BaseException:
@@ -149,6 +155,13 @@ def run(name: str, *arguments: str, stdin: bytes = b"",
     return subprocess.CompletedProcess(result.args, result.returncode,
                                        result.stdout.decode("utf-8", "replace"),
                                        result.stderr.decode("utf-8", "replace"))
+
+
+def build_corpus(tokenizer: Path, text: Path, out: Path) -> Path:
+    result = run("strata-corpus", "build", "--tokenizer", str(tokenizer), "--out", str(out),
+                 "--threads", "2", "--memory", "256", str(text))
+    assert result.returncode == 0, result.stderr
+    return out
 
 
 def strata(service: Service, command: Sequence[str], *arguments: str,

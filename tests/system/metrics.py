@@ -68,8 +68,8 @@ class Endpoint:
     def address(self) -> str:
         return self._port_file.read_text(encoding="utf-8").strip()
 
-    def scrape(self) -> Scrape:
-        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=60) as answer:
+    def scrape(self, seconds: float = 60) -> Scrape:
+        with urllib.request.urlopen(f"http://{self.address}/metrics", timeout=seconds) as answer:
             assert answer.headers["Content-Type"].startswith("text/plain")
             return Scrape(answer.read().decode("utf-8"))
 

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import harness
+import metrics
 import pytest
 
 PROMPT = "Write a long story about a lighthouse keeper and his dog."
@@ -103,6 +104,13 @@ def test_the_model_tier_outlives_the_process(tmp_path: Path) -> None:
     assert second["token_ids"] == first["token_ids"]
     assert harness.drafted_by(first, "model") == 0
     assert harness.drafted_by(second, "model") > 0
+
+
+def test_open_files_are_limited_by_the_hard_limit_alone(tmp_path: Path) -> None:
+    endpoint = metrics.Endpoint(tmp_path, "draft")
+    with harness.Service("strata-draft", tmp_path, endpoint.arguments,
+                         launcher=["prlimit", "--nofile=256:1000"]):
+        assert endpoint.scrape()("process_max_fds") == 1000
 
 
 def test_tokenize_and_generate_agree(embedded: harness.Service) -> None:

@@ -4,12 +4,14 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <numeric>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/rpc/server.h"
@@ -372,14 +374,41 @@ TEST_F(RemoteDraft, LongSequencesGoInSeveralMessages) {
   EXPECT_TRUE(source_->available());
 }
 
-TEST_F(RemoteDraft, ARefusalIsNotAskedAgainAtOnce) {
+TEST_F(RemoteDraft, ARefusalIsAskedAgainLessAndLessOften) {
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
   service_.mode = FakeService::kRefuse;
-  EXPECT_TRUE(Ask().missed);
   const int streams = service_.streams;
-  absl::SleepFor(absl::Milliseconds(400));  // longer than the cool-down
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(Ask().missed);
-  EXPECT_EQ(service_.streams, streams);
+  const absl::Time start = absl::Now();
+  while (absl::Now() < start + absl::Seconds(2)) {
+    EXPECT_TRUE(Ask().missed);
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  // Pauses of 20, 40, 80, ... ms; and the stream that was open.
+  const double pauses =
+      std::log2(absl::FDivDuration(absl::Now() - start, absl::Milliseconds(20)) + 1);
+  EXPECT_LE(service_.streams - streams, static_cast<int>(pauses) + 2);
+  EXPECT_FALSE(source_->available());
+}
+
+TEST_F(RemoteDraft, AReplicaThatRefusesDoesNotKeepTheOthersFromDrafting) {
+  FakeService foreign;
+  foreign.mode = FakeService::kRefuse;
+  rpc::ServerOptions options;
+  const std::array<grpc::Service*, 1> services = {&foreign};
+  auto server = rpc::Server::Start(options, services);
+  ASSERT_TRUE(server.ok()) << server.status();
+  source_ = NewRemoteDraftSource(
+      NewDraftChannel(absl::StrCat("ipv4:", (*server)->address(), ",", address_),
+                      grpc::InsecureChannelCredentials()),
+      {"verifier", "model", "f", 100}, RemoteDraftOptions(), nullptr);
+  // Streams go round, so some of these begin with the foreign one.
+  for (int round = 0; round < 4 || foreign.streams == 0; ++round) {
+    ASSERT_LT(round, 100);
+    ASSERT_TRUE(ResumesWithin(absl::Seconds(20)));
+    service_.mode = FakeService::kSilent;
+    while (!Ask().missed || source_->available()) absl::SleepFor(absl::Milliseconds(1));
+    service_.mode = FakeService::kGood;
+  }
 }
 
 }  // namespace

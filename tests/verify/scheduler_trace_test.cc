@@ -10,7 +10,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "services/verify/scheduler/scheduler.h"
 #include "tests/common/trace/trace_file.h"
 #include "tests/verify/fake_engine.h"
@@ -279,13 +279,13 @@ TEST(SequenceTrace, AStepBeginsWithAQuestionThatIsAskedAheadOfIt) {
   TraceFile file;
   const trace::Scope scope = {file.tracer(),
                               {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true}};
-  SequenceTrace sequence(scope, absl::Now());
+  SequenceTrace sequence(scope, SteadyNow());
   ASSERT_TRUE(sequence.OnAsk(8).has_value());
   absl::SleepFor(absl::Milliseconds(20));
   SequenceTrace::Pass pass;
-  pass.step_start = absl::Now();
+  pass.step_start = SteadyNow();
   sequence.OnDraft(/*wait_start=*/pass.step_start, 3, /*missed=*/false);
-  pass.forward_start = pass.forward_end = absl::Now();
+  pass.forward_start = pass.forward_end = SteadyNow();
   sequence.OnPass(pass);
   const Spans spans = file.Spans();
   const auto step = ChildOf(spans, trace::ToHex(scope.context.span_id), "step");
@@ -298,8 +298,8 @@ TEST(SequenceTrace, AStepBeginsWithAQuestionThatIsAskedAheadOfIt) {
 
 TEST(SequenceTrace, WithoutATracerTheSourceIsToldTheRequestsSpan) {
   const trace::Context request = {trace::NewTraceId(), trace::NewSpanId(), /*sampled=*/true};
-  EXPECT_EQ(SequenceTrace({nullptr, request}, absl::Now()).OnAsk(8), request);
-  EXPECT_EQ(SequenceTrace({}, absl::Now()).OnAsk(8), std::nullopt);
+  EXPECT_EQ(SequenceTrace({nullptr, request}, SteadyNow()).OnAsk(8), request);
+  EXPECT_EQ(SequenceTrace({}, SteadyNow()).OnAsk(8), std::nullopt);
 }
 
 }  // namespace

@@ -60,6 +60,7 @@ CorpusHolder::~CorpusHolder() {
   {
     absl::MutexLock lock(&stop_mutex_);
     stop_ = true;
+    stopped_.NotifyAll();
   }
   if (watcher_.joinable()) watcher_.join();
 }
@@ -121,7 +122,7 @@ void CorpusHolder::Watch() const {
   for (;;) {
     {
       absl::MutexLock lock(&stop_mutex_);
-      if (stop_mutex_.AwaitWithTimeout(absl::Condition(&stopped), options_.poll_interval)) return;
+      if (stopped_.WaitFor(stop_mutex_, options_.poll_interval, stopped)) return;
     }
     Poll().IgnoreError();
   }

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/steady_condition.h"
 #include "services/draft/corpus/corpus_cache.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/tiers/tier.h"
@@ -106,6 +107,7 @@ class CorpusHolder final : public Tier {
   mutable size_t remembered_ ABSL_GUARDED_BY(recent_mutex_) = 0;
 
   mutable absl::Mutex stop_mutex_;
+  mutable SteadyCondition stopped_;
   bool stop_ ABSL_GUARDED_BY(stop_mutex_) = false;
   std::thread watcher_;
 };

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::draft {
 namespace {
@@ -236,7 +236,7 @@ void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
   std::vector<TierEvidence> evidence(growing.size());
   TierBatch batch;
   Calibration::Workspace workspace;
-  while (!growing.empty() && absl::Now() < deadline) {
+  while (!growing.empty() && SteadyNow() < deadline) {
     GatherEvidence(growing, std::span(evidence).first(growing.size()), batch);
     for (size_t i = 0; i < growing.size(); ++i) growing[i]->Grow(evidence[i], workspace);
     std::erase_if(growing, [](const Growth* growth) { return growth->expanding() == nullptr; });

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "services/draft/hierarchy/request_checks.h"
 #include "services/draft/hierarchy/sequence.h"
 #include "services/draft/hierarchy/tree_drafter.h"
@@ -48,7 +49,7 @@ struct Slot {
   std::unique_ptr<Sequence> sequence ABSL_GUARDED_BY(mutex);
   // Share of the drafter's live_tokens_.
   size_t reserved_tokens ABSL_GUARDED_BY(mutex) = 0;
-  // absl::ToUnixNanos of the last message about it.
+  // absl::ToUnixNanos of SteadyNow at the last message about it.
   std::atomic<int64_t> last_used = 0;
 };
 
@@ -381,7 +382,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
   const size_t tokens = update.tokens.size() + update.predicted_tokens.size();
   if (!Reserve(1, tokens, answer)) return nullptr;
   auto slot = std::make_shared<Slot>();
-  slot->last_used = absl::GetCurrentTimeNanos();
+  slot->last_used = absl::ToUnixNanos(SteadyNow());
   Lesson lesson;
   {
     absl::MutexLock lock(&slot->mutex);
@@ -421,7 +422,7 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
     return nullptr;
   }
   // First, so that making room does not evict the sequence that the room is for.
-  slot->last_used = absl::GetCurrentTimeNanos();
+  slot->last_used = absl::ToUnixNanos(SteadyNow());
   if (!Reserve(0, update.tokens.size(), answer)) return nullptr;
   bool applied = false;
   bool other_epoch = false;
@@ -595,7 +596,7 @@ std::vector<std::shared_ptr<Session>> HierarchyDrafter::Sessions() const {
 }
 
 void HierarchyDrafter::EvictIdle() {
-  const int64_t newest_idle = absl::ToUnixNanos(absl::Now() - options_.limits.idle_before_eviction);
+  const int64_t newest_idle = absl::ToUnixNanos(SteadyNow() - options_.limits.idle_before_eviction);
   std::vector<std::shared_ptr<Slot>> idle;
   for (const auto& session : Sessions()) {
     absl::MutexLock lock(&session->mutex);

@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::draft {
 
@@ -57,7 +57,7 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
                       .calibration = calibrations.back().get(),
                       .limits = request.limits,
                       .tree = request.tree});
-    } else if (absl::Now() < deadline) {
+    } else if (SteadyNow() < deadline) {
       // The paper knows no recycled candidates.
       const std::array<const Tier*, 4> tiers = {request.predicted, request.context_tier,
                                                 sources.back().model.get(), corpus_.get()};

@@ -10,8 +10,8 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/base/steady_clock.h"
 #include "common/rpc/status.h"
 #include "services/draft/hierarchy/request_checks.h"
 #include "services/draft/server/draft_spans.h"
@@ -119,7 +119,7 @@ grpc::Status DraftService::AnswerMessages(
   std::vector<SequenceAnswer> answers;
   std::vector<RowRanking> rankings;
   while (stream->Read(&bytes)) {
-    const absl::Time received = absl::Now();
+    const absl::Time received = SteadyNow();
     const bool large = bytes.Length() > kLargeMessageBytes;
     if (!grpc::SerializationTraits<v1::DraftRequest>::Deserialize(&bytes, &request).ok()) {
       return grpc::Status(grpc::INVALID_ARGUMENT,
@@ -149,7 +149,7 @@ grpc::Status DraftService::AnswerMessages(
     response.Clear();
     response.set_step(request.step());
     for (const SequenceAnswer& answer : answers) ToProto(answer, *response.add_answers());
-    const absl::Duration elapsed = absl::Now() - received;
+    const absl::Duration elapsed = SteadyNow() - received;
     counters_.messages.Add(1);
     counters_.service_seconds.Observe(absl::ToDoubleSeconds(elapsed));
     response.set_service_time_us(static_cast<uint32_t>(
@@ -162,9 +162,9 @@ grpc::Status DraftService::AnswerMessages(
     }
     if (!stream->Write(response)) break;
     // The verifier has its drafts, and what it computes with them takes longer than this.
-    const absl::Time answered = absl::Now();
+    const absl::Time answered = SteadyNow();
     drafter_->Learn(session.id());
-    counters_.learn_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - answered));
+    counters_.learn_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - answered));
     if (!registered.SetBusy(false)) {
       return grpc::Status(grpc::UNAVAILABLE, "the draft service shuts down");
     }

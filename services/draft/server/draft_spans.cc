@@ -9,7 +9,7 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::draft {
 namespace {
@@ -50,7 +50,7 @@ void AddTree(const DraftTree& tree, trace::Span& span) {
 void RecordDraftSpans(trace::Tracer& tracer, const v1::DraftRequest& request,
                       std::span<const SequenceAnswer> answers, absl::Time received) noexcept {
   try {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     const size_t count = std::min(answers.size(), static_cast<size_t>(request.sequences_size()));
     for (size_t i = 0; i < count; ++i) {
       const v1::SequenceRequest& sequence = request.sequences(static_cast<int>(i));

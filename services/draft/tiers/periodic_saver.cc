@@ -14,6 +14,7 @@ PeriodicSaver::~PeriodicSaver() {
   {
     absl::MutexLock lock(&mutex_);
     stop_ = true;
+    stopped_.NotifyAll();
   }
   thread_.join();
 }
@@ -22,8 +23,8 @@ void PeriodicSaver::Run() {
   for (bool stop = false; !stop;) {
     {
       absl::MutexLock lock(&mutex_);
-      mutex_.AwaitWithTimeout(absl::Condition(&stop_), interval_);
-      stop = stop_;
+      stop = stopped_.WaitFor(mutex_, interval_,
+                              [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return stop_; });
     }
     before_();
     if (absl::Status status = store_->Save(); !status.ok()) {

@@ -7,6 +7,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/steady_condition.h"
 #include "services/draft/tiers/model_store.h"
 
 namespace strata::draft {
@@ -29,6 +30,7 @@ class PeriodicSaver {
   const absl::Duration interval_;
   const std::function<void()> before_;
   absl::Mutex mutex_;
+  SteadyCondition stopped_;
   bool stop_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::verify {
 
@@ -48,7 +48,7 @@ std::shared_ptr<DraftStreamCall> DraftStreams::Start() {
 bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !writing_ || ended_; };
-  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  changed_.WaitUntil(mutex_, deadline, ready);
   if (ended_ || writing_) return false;
   awaited_step_ = request.step();
   answered_ = false;
@@ -61,7 +61,7 @@ bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
 bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response, absl::Time* arrival) {
   absl::MutexLock lock(&mutex_);
   const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return answered_ || ended_; };
-  mutex_.AwaitWithDeadline(absl::Condition(&ready), deadline);
+  changed_.WaitUntil(mutex_, deadline, ready);
   if (!answered_) return false;
   answered_ = false;
   response.Swap(&answer_);
@@ -76,7 +76,8 @@ bool DraftStreamCall::ended() const {
 
 grpc::Status DraftStreamCall::status(absl::Time deadline) const {
   absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithDeadline(absl::Condition(&done_), deadline);
+  const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; };
+  changed_.WaitUntil(mutex_, deadline, done);
   return done_ ? status_ : grpc::Status(grpc::UNKNOWN, "the stream is still closing");
 }
 
@@ -87,11 +88,12 @@ void DraftStreamCall::OnReadDone(bool ok) {
       if (incoming_.step() == awaited_step_) {
         answer_.Swap(&incoming_);
         answered_ = true;
-        arrival_ = absl::Now();
+        arrival_ = SteadyNow();
       }
     } else {
       ended_ = true;
     }
+    changed_.NotifyAll();
   }
   if (ok) {
     StartRead(&incoming_);
@@ -104,6 +106,7 @@ void DraftStreamCall::OnWriteDone(bool /*ok*/) {
   // A failed write ends the stream, which the read reports.
   absl::MutexLock lock(&mutex_);
   writing_ = false;
+  changed_.NotifyAll();
 }
 
 void DraftStreamCall::OnDone(const grpc::Status& status) {
@@ -111,6 +114,7 @@ void DraftStreamCall::OnDone(const grpc::Status& status) {
   absl::MutexLock lock(&mutex_);
   status_ = status;
   ended_ = done_ = true;
+  changed_.NotifyAll();
   self.swap(self_);
   // `lock` goes before `self`, which may be the last reference.
 }

@@ -9,13 +9,14 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/steady_condition.h"
 #include "strata/v1/draft.grpc.pb.h"
 
 namespace strata::verify {
 
 // One DraftStream. Nothing blocks except Await, and that only until its deadline:
 // reads and writes run on gRPC's threads (callback API), so a peer that is stopped,
-// and whose window is full, holds up nobody. Thread-safe.
+// and whose window is full, holds up nobody. Deadlines are SteadyNow's. Thread-safe.
 class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v1::DraftResponse> {
  public:
   // Takes `request` to be sent, and makes its step the one awaited. False, with
@@ -47,6 +48,8 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   v1::DraftResponse incoming_;
 
   mutable absl::Mutex mutex_;
+  // Of all that is waited for below.
+  mutable SteadyCondition changed_;
   // Keeps the object alive until OnDone.
   std::shared_ptr<DraftStreamCall> self_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

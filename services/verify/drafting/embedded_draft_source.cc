@@ -9,7 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace strata::verify {
@@ -39,7 +39,7 @@ class EmbeddedDraftSource final : public DraftSource {
   void Ask(std::span<const DraftQuery> queries) override {
     absl::MutexLock lock(&mutex_);
     queries_.assign(queries.begin(), queries.end());
-    deadline_of_queries_ = absl::Now() + deadline_;
+    deadline_of_queries_ = SteadyNow() + deadline_;
     asked_ = true;
   }
 
@@ -133,7 +133,7 @@ class EmbeddedDraftSource final : public DraftSource {
       update.tokens = tokens.subspan(it->second.known);
       update.close = true;
       std::vector<draft::SequenceAnswer> answers;
-      drafter_->Draft(session_, {&update, 1}, absl::Now() + deadline_, answers);
+      drafter_->Draft(session_, {&update, 1}, SteadyNow() + deadline_, answers);
     }
     sequences_.erase(it);
   }

@@ -14,7 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "services/verify/drafting/draft_stream_call.h"
 #include "services/verify/drafting/draft_wire.h"
 #include "spdlog/spdlog.h"
@@ -43,7 +43,8 @@ class RemoteDraftSource final : public DraftSource {
         identity_(identity),
         options_(options),
         fallback_(fallback != nullptr ? std::move(fallback) : NewNoDraftSource()),
-        breaker_(options.breaker) {
+        breaker_(options.breaker),
+        refusal_pause_(options.breaker.first_backoff) {
     Channel()->GetState(/*try_to_connect=*/true);
   }
 
@@ -76,7 +77,7 @@ class RemoteDraftSource final : public DraftSource {
     replies_.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
     unanswered_.clear();
     question_ = Question::kNone;
-    const absl::Time start = absl::Now();
+    const absl::Time start = SteadyNow();
     deadline_ = start + options_.deadline;
     if (queries_.empty() || !breaker_.Allows(start) || !EnsureStream(start)) return;
     for (size_t i = 0; i < queries_.size(); ++i) {
@@ -162,11 +163,13 @@ class RemoteDraftSource final : public DraftSource {
     if (answered) {
       if (!breaker_.closed()) spdlog::info("draft service answers; drafting resumes");
       breaker_.OnAnswer();
+      refusal_pause_ = options_.breaker.first_backoff;
+      refusal_logged_ = false;
       healthy_.store(true, std::memory_order_relaxed);
     } else if (call_->ended()) {
-      OnStreamEnd(absl::Now());
+      OnStreamEnd(SteadyNow());
     } else {
-      OnMiss(absl::Now());
+      OnMiss(SteadyNow());
     }
     return answered;
   }
@@ -199,7 +202,7 @@ class RemoteDraftSource final : public DraftSource {
     KeepWhatFits(queries_, unanswered_);
     if (unanswered_.empty()) return;
     question_ = Question::kUnsent;
-    sent_at_ = absl::Now();
+    sent_at_ = SteadyNow();
     const absl::Duration left = deadline_ - sent_at_;
     if (left <= absl::ZeroDuration()) return;
     v1::DraftRequest request;
@@ -289,7 +292,7 @@ class RemoteDraftSource final : public DraftSource {
       default:
         Complain("draft service refused a sequence: {}", answer.message());
         known.sent = 0;
-        known.not_before = absl::Now() + kRefusedSequencePause;
+        known.not_before = SteadyNow() + kRefusedSequencePause;
         return false;
     }
     reply.missed = false;
@@ -407,7 +410,8 @@ class RemoteDraftSource final : public DraftSource {
                       status.error_message());
         refusal_logged_ = true;
       }
-      breaker_.OpenUntil(now + options_.refused_pause);
+      breaker_.OpenUntil(now + refusal_pause_);
+      refusal_pause_ = std::min(refusal_pause_ * 2, options_.refused_pause);
       return;
     }
     if (breaker_.closed()) {
@@ -420,7 +424,7 @@ class RemoteDraftSource final : public DraftSource {
   // Warns, but not once a step.
   template <typename... Args>
   void Complain(fmt::format_string<Args...> format, Args&&... args) {
-    const absl::Time now = absl::Now();
+    const absl::Time now = SteadyNow();
     if (now < next_complaint_) return;
     next_complaint_ = now + kComplaintInterval;
     spdlog::warn(format, std::forward<Args>(args)...);
@@ -458,6 +462,8 @@ class RemoteDraftSource final : public DraftSource {
   uint64_t stream_ = 0;
   uint64_t step_ = 0;
   bool handshake_due_ = true;
+  // After the next refusal.
+  absl::Duration refusal_pause_;
   bool refusal_logged_ = false;
   absl::Time next_complaint_ = absl::InfinitePast();
   absl::flat_hash_map<uint64_t, Known> sequences_;

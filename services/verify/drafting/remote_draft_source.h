@@ -19,8 +19,9 @@ struct RemoteDraftOptions {
   // Longest wait for the drafts of one step, resends included.
   absl::Duration deadline = absl::Milliseconds(20);
   CircuitBreakerOptions breaker;
-  // Pause after the service refused this verifier (FAILED_PRECONDITION: a foreign
-  // tokenizer). It may be restarted with the right corpus.
+  // Longest pause after the service refused this verifier (FAILED_PRECONDITION: a foreign
+  // tokenizer). The first is as short as after a broken stream, because another replica may take
+  // it; they double with each refusal, because one may be restarted with the right corpus.
   absl::Duration refused_pause = absl::Seconds(30);
   // Asked before each stream that is opened: another channel than the last takes its place, as
   // with new certificates. Null: the first stays.

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "services/verify/engine/ranking.h"
 
 namespace strata::verify {
@@ -249,7 +249,7 @@ void LiveSequence::AddLogprob(std::span<const float> row, TokenId token,
 }
 
 void LiveSequence::Finish(const absl::Status& status) {
-  stats_.total_time = absl::Now() - arrival_;
+  stats_.total_time = SteadyNow() - arrival_;
   trace_.OnInterrupted();
   sink_->OnFinish(status, status.ok() ? finish_reason_ : FinishReason::kNone, stats_);
 }

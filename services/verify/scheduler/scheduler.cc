@@ -8,7 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "common/base/retry_after.h"
+#include "common/base/steady_clock.h"
 #include "spdlog/spdlog.h"
 
 namespace strata::verify {
@@ -18,6 +19,8 @@ namespace {
 // them, and each node has a row of logits.
 constexpr int64_t kMaxTreeRows = 2048;
 constexpr int64_t kMaxTreeLogitBytes = int64_t{512} << 20;
+// When who came while the service shuts down should ask another one.
+constexpr absl::Duration kElsewhereAfter = absl::Milliseconds(100);
 
 absl::Status OutOfRange(const char* name, int64_t value, int64_t low, int64_t high) {
   return absl::InvalidArgumentError(
@@ -122,12 +125,14 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
                      " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
   }
   absl::MutexLock lock(&mutex_);
-  if (!admitting_) return absl::UnavailableError("the service is shutting down");
+  if (!admitting_) {
+    return WithRetryAfter(absl::UnavailableError("the service is shutting down"), kElsewhereAfter);
+  }
   if (waiting_.size() >= static_cast<size_t>(options_.max_queue)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the queue is full: ", waiting_.size(), " requests wait"));
   }
-  waiting_.Push({std::move(request), std::move(sink), absl::Now()});
+  waiting_.Push({std::move(request), std::move(sink), SteadyNow()});
   ++unfinished_;
   return absl::OkStatus();
 }
@@ -145,7 +150,7 @@ void Scheduler::StopAdmission() {
 bool Scheduler::WaitIdle(absl::Duration timeout) const {
   absl::MutexLock lock(&mutex_);
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return unfinished_ == 0; };
-  return mutex_.AwaitWithTimeout(absl::Condition(&idle), timeout);
+  return finished_.WaitFor(mutex_, timeout, idle);
 }
 
 void Scheduler::Run() {
@@ -168,6 +173,7 @@ void Scheduler::Run() {
     absl::MutexLock lock(&mutex_);
     waiting = waiting_.TakeAll();
     unfinished_ = 0;
+    finished_.NotifyAll();
   }
   for (WaitingRequest& left : waiting) left.sink->OnFinish(stopped, FinishReason::kNone, {});
 }
@@ -213,6 +219,7 @@ bool Scheduler::Admit() {
     // Also those far back, so that they do not count against the queue's length.
     cancelled = waiting_.TakeCancelled();
     unfinished_ -= static_cast<int64_t>(cancelled.size());
+    finished_.NotifyAll();
   }
   for (WaitingRequest& request : cancelled) {
     request.sink->OnFinish(absl::CancelledError("cancelled while waiting"), FinishReason::kNone,
@@ -231,7 +238,7 @@ bool Scheduler::Admit() {
       if (!HasRoomFor(request.tenant, request.prompt)) break;
       next = waiting_.Pop(counts);
     }
-    counters_.queue_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - next.arrival));
+    counters_.queue_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - next.arrival));
     ++counts[next.request.tenant];
     auto kv = prefix_cache_.NewSequence(next.request.tenant, next.request.prompt);
     active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
@@ -279,7 +286,7 @@ void Scheduler::DropCancelled() {
 }
 
 void Scheduler::Step() {
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   step_start_ = start;
   counters_.steps.Add(1);
   FollowPrompts();
@@ -288,13 +295,13 @@ void Scheduler::Step() {
   std::vector<engine::SequenceInput> inputs;
   std::vector<LiveSequence*> batch = PlanBatch(inputs);
   CountSequences();
-  StepWork work = {.draft_wait = draft_wait_, .start = absl::Now()};
+  StepWork work = {.draft_wait = draft_wait_, .start = SteadyNow()};
   ForwardAndVerify(std::move(batch), std::move(inputs), work);
   EndFailed(work);
   // Before all else that is to be done with the tokens: drafts are made meanwhile.
   AskForDrafts();
   Publish(work);
-  counters_.step_seconds.Observe(absl::ToDoubleSeconds(absl::Now() - start));
+  counters_.step_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - start));
 }
 
 void Scheduler::CountSequences() {
@@ -337,7 +344,7 @@ void Scheduler::AskForDrafts() {
     queries.push_back(wishes[i].sequence->NextQuery(budget));
     asked_.push_back({wishes[i].sequence, budget});
   }
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   try {
     draft_source_->Ask(queries);
   } catch (const std::exception& error) {
@@ -345,7 +352,7 @@ void Scheduler::AskForDrafts() {
     spdlog::error("asking for drafts failed: {}", error.what());
     asked_.clear();
   }
-  draft_wait_ = absl::Now() - start;
+  draft_wait_ = SteadyNow() - start;
 }
 
 std::vector<DraftReply> Scheduler::AwaitDrafts() {
@@ -362,9 +369,9 @@ std::vector<DraftReply> Scheduler::AwaitDrafts() {
 
 void Scheduler::TakeDrafts() {
   if (asked_.empty()) return;
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   std::vector<DraftReply> replies = AwaitDrafts();
-  draft_wait_ += absl::Now() - start;
+  draft_wait_ += SteadyNow() - start;
   counters_.draft_wait_seconds.Observe(absl::ToDoubleSeconds(draft_wait_));
   for (size_t i = 0; i < asked_.size() && i < replies.size(); ++i) {
     LiveSequence& sequence = *asked_[i].sequence;
@@ -473,7 +480,7 @@ std::vector<LiveSequence*> Scheduler::PlanBatch(std::vector<engine::SequenceInpu
 
 void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
                                  std::vector<engine::SequenceInput> inputs, StepWork& work) {
-  const absl::Time start = absl::Now();
+  const absl::Time start = SteadyNow();
   const engine::Status forward = engine_.Forward(inputs, output_);
   if (!forward.ok()) {
     if (batch.size() == 1) {
@@ -486,7 +493,7 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]}, work);
     return;
   }
-  const absl::Time computed = absl::Now();
+  const absl::Time computed = SteadyNow();
   counters_.forward_seconds.Observe(absl::ToDoubleSeconds(computed - start));
   for (size_t i = 0; i < batch.size(); ++i) {
     const int64_t rows = static_cast<int64_t>(inputs[i].tokens.size());
@@ -527,7 +534,7 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
                              .tokens = verified.tokens,
                              .drafted = any ? sequence.verified_tree().tokens.size() : 0,
                              .accepted = any ? sequence.verified_nodes().size() : 0});
-    time += absl::Now() - start;
+    time += SteadyNow() - start;
   }
 }
 
@@ -573,7 +580,7 @@ void Scheduler::LearnStep(const StepWork& work) {
     budget_.LearnVerdict(verified.sequence->verified_tree(), verified.sequence->verified_nodes());
   }
   budget_.LearnStep(work.rows, work.pairs, absl::ToDoubleSeconds(work.draft_wait),
-                    absl::ToDoubleSeconds(absl::Now() - work.start));
+                    absl::ToDoubleSeconds(SteadyNow() - work.start));
 }
 
 void Scheduler::End(uint64_t id, const absl::Status& status) {
@@ -603,6 +610,7 @@ void Scheduler::End(uint64_t id, const absl::Status& status) {
   sequence->Finish(status);
   absl::MutexLock lock(&mutex_);
   --unfinished_;
+  finished_.NotifyAll();
 }
 
 void Scheduler::EndAll(const absl::Status& status) {

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/steady_condition.h"
 #include "common/tokenizer/tokenizer.h"
 #include "services/verify/drafting/draft_source.h"
 #include "services/verify/engine/engine.h"
@@ -205,6 +206,8 @@ class Scheduler {
   WaitingQueue waiting_ ABSL_GUARDED_BY(mutex_);
   // Requests submitted and not yet finished.
   int64_t unfinished_ ABSL_GUARDED_BY(mutex_) = 0;
+  // When they are fewer.
+  mutable SteadyCondition finished_;
   bool admitting_ ABSL_GUARDED_BY(mutex_) = true;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 

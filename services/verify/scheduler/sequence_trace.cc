@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::verify {
 namespace {
@@ -15,7 +15,7 @@ constexpr trace::SpanId kNone{};
 SequenceTrace::SequenceTrace(const trace::Scope& request, absl::Time arrival) : request_(request) {
   if (!request_.on()) return;
   request_.tracer->Record(
-      NewSpan("queue", trace::NewSpanId(), request_.context.span_id, arrival, absl::Now()));
+      NewSpan("queue", trace::NewSpanId(), request_.context.span_id, arrival, SteadyNow()));
 }
 
 trace::Span SequenceTrace::NewSpan(std::string_view name, const trace::SpanId& id,
@@ -31,7 +31,7 @@ trace::Span SequenceTrace::NewSpan(std::string_view name, const trace::SpanId& i
 }
 
 trace::Context SequenceTrace::Ask(uint32_t budget) {
-  asked_ = absl::Now();
+  asked_ = SteadyNow();
   budget_ = budget;
   draft_id_ = trace::NewSpanId();
   if (step_id_ == kNone) {
@@ -43,7 +43,7 @@ trace::Context SequenceTrace::Ask(uint32_t budget) {
 
 void SequenceTrace::Draft(absl::Time wait_start, int64_t nodes, bool missed) {
   if (draft_id_ == kNone) return;
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   trace::Span span = NewSpan("draft", std::exchange(draft_id_, kNone), step_id_, asked_, now);
   span.kind = trace::SpanKind::kClient;
   span.Add("strata.node_budget", int64_t{budget_});
@@ -71,7 +71,7 @@ void SequenceTrace::RecordPrefill(absl::Time end) {
 }
 
 void SequenceTrace::Take(const Pass& pass) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   if (pass.prompt) {
     if (prefill_id_ == kNone) {
       prefill_id_ = trace::NewSpanId();
@@ -99,7 +99,7 @@ void SequenceTrace::Take(const Pass& pass) {
 }
 
 void SequenceTrace::Interrupt() {
-  const absl::Time now = absl::Now();
+  const absl::Time now = SteadyNow();
   if (draft_id_ != kNone) Draft(now, 0, /*missed=*/true);
   if (step_id_ != kNone) {
     request_.tracer->Record(NewSpan("step", std::exchange(step_id_, kNone),

@@ -10,7 +10,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "common/rpc/client_trace.h"
 #include "common/rpc/request_id.h"
 #include "common/rpc/status.h"
@@ -90,7 +90,7 @@ uint64_t MostTokens(const GenerationRequest& request, const engine::EngineInfo& 
 grpc::Status GenerateService::Generate(grpc::ServerContext* context,
                                        const v1::GenerateRequest* request,
                                        grpc::ServerWriter<v1::GenerateResponse>* writer) {
-  RequestRecord record(counters_, absl::Now());
+  RequestRecord record(counters_, SteadyNow());
   grpc::Status status;
   try {
     record.set_id(rpc::TakeRequestId(*context, request->request_id()));
@@ -127,7 +127,7 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
   const uint64_t seed = read->sampling.seed;
   auto sink = std::make_shared<StreamSink>();
   if (absl::Status status = scheduler_.Submit(*std::move(read), sink); !status.ok()) {
-    return rpc::ToGrpcStatus(status);
+    return rpc::ToGrpcStatus(status, context);
   }
   // However this call ends, nobody generates for it afterwards.
   const absl::Cleanup cancel = [&sink] { sink->Cancel(); };

@@ -21,9 +21,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/auth/token_table.h"
+#include "common/base/steady_clock.h"
 #include "common/metrics/exporter.h"
 #include "common/metrics/process_metrics.h"
 #include "common/rpc/server.h"
@@ -250,14 +250,14 @@ absl::Status Serve(const Flags& flags) {
 
   const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
   spdlog::info("signal {}: draining", signal_number);
-  const absl::Time deadline = absl::Now() + flags.serving.drain();
+  const absl::Time deadline = SteadyNow() + flags.serving.drain();
   (*server)->SetServing(false);
   scheduler.StopAdmission();
-  if (!scheduler.WaitIdle(deadline - absl::Now())) {
+  if (!scheduler.WaitIdle(deadline - SteadyNow())) {
     spdlog::warn("answers still under way after {} s are cancelled", flags.serving.drain_seconds);
   }
   // Handlers still have to write what the scheduler has made.
-  (*server)->Shutdown(std::max(absl::Seconds(1), deadline - absl::Now()));
+  (*server)->Shutdown(std::max(absl::Seconds(1), deadline - SteadyNow()));
   return absl::OkStatus();
 }
 

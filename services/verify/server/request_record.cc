@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "common/log/log.h"
 #include "services/verify/server/request_tracing.h"
 
@@ -74,7 +74,7 @@ RequestRecord::~RequestRecord() {
 
 void RequestRecord::OnTokens() {
   if (first_token_seconds_.has_value()) return;
-  first_token_seconds_ = absl::ToDoubleSeconds(absl::Now() - start_);
+  first_token_seconds_ = absl::ToDoubleSeconds(SteadyNow() - start_);
   counters_.first_token_seconds.Observe(*first_token_seconds_);
 }
 
@@ -85,7 +85,7 @@ void RequestRecord::set_stats(GenerationStats stats, FinishReason reason) {
 
 void RequestRecord::End(const grpc::Status& status) noexcept {
   if (std::exchange(ended_, true)) return;
-  const double seconds = absl::ToDoubleSeconds(absl::Now() - start_);
+  const double seconds = absl::ToDoubleSeconds(SteadyNow() - start_);
   counters_.in_flight.Add(-1);
   counters_.by_status[CodeOf(status)].Add(1);
   counters_.seconds.Observe(seconds);
@@ -104,7 +104,7 @@ void RequestRecord::RecordSpan(const grpc::Status& status) const {
   span.context = scope_.context;
   if (client_.has_value()) span.parent_id = client_->span_id;
   span.start = start_;
-  span.end = absl::Now();
+  span.end = SteadyNow();
   span.failed = IsFault(status.error_code());
   span.Add("strata.request_id", id_);
   span.Add("strata.tenant_hash", TenantHash(tenant_));

@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "common/base/steady_condition.h"
 #include "services/verify/scheduler/generation.h"
 
 namespace strata::verify {
@@ -27,11 +28,13 @@ class StreamSink final : public GenerationSink {
   void OnChunk(GenerationChunk chunk) override ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     chunks_.push_back(std::move(chunk));
+    changed_.NotifyAll();
   }
   void OnFinish(const absl::Status& status, FinishReason reason,
                 const GenerationStats& stats) override ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     end_ = End{status, reason, stats};
+    changed_.NotifyAll();
   }
   bool cancelled() const override { return cancelled_.load(std::memory_order_relaxed); }
 
@@ -42,18 +45,17 @@ class StreamSink final : public GenerationSink {
   std::deque<GenerationChunk> Take(absl::Duration timeout, std::optional<End>* end)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(absl::Condition(this, &StreamSink::Ready), timeout);
+    changed_.WaitFor(mutex_, timeout, [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return !chunks_.empty() || end_.has_value();
+    });
     *end = end_;
     return std::exchange(chunks_, {});
   }
 
  private:
-  bool Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return !chunks_.empty() || end_.has_value();
-  }
-
   std::atomic<bool> cancelled_ = false;
   absl::Mutex mutex_;
+  SteadyCondition changed_;
   std::deque<GenerationChunk> chunks_ ABSL_GUARDED_BY(mutex_);
   std::optional<End> end_ ABSL_GUARDED_BY(mutex_);
 };

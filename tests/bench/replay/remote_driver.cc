@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 #include "services/verify/drafting/draft_stream_call.h"
 #include "services/verify/drafting/draft_wire.h"
 #include "strata/v1/draft.grpc.pb.h"
@@ -62,7 +62,7 @@ class RemoteDriver final : public DraftDriver {
     if (step_ == 1) FillHandshake(request.mutable_handshake());
     for (const draft::SequenceUpdate& update : updates)
       FillRequest(update, request.add_sequences());
-    const absl::Time deadline = absl::Now() + kAnswerTimeout;
+    const absl::Time deadline = SteadyNow() + kAnswerTimeout;
     v1::DraftResponse response;
     if (!call_->TrySend(request, deadline) || !call_->Await(deadline, response)) {
       return WhyNoAnswer();
@@ -101,7 +101,7 @@ class RemoteDriver final : public DraftDriver {
                                                       " did not answer within ",
                                                       absl::FormatDuration(kAnswerTimeout)));
     }
-    const grpc::Status status = call_->status(absl::Now() + absl::Seconds(1));
+    const grpc::Status status = call_->status(SteadyNow() + absl::Seconds(1));
     if (!status.ok()) return ToAbsl(status, address_);
     return absl::UnavailableError(
         absl::StrCat("the draft service at ", address_, " ended the stream"));

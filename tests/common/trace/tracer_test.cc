@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-#include "absl/time/clock.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::trace {
 namespace {
@@ -44,7 +44,7 @@ class TracerTest : public ::testing::Test {
     Span span;
     span.name = "numbered";
     span.context = {NewTraceId(), NewSpanId(), true};
-    span.start = span.end = absl::Now();
+    span.start = span.end = SteadyNow();
     span.Add("number", number);
     return span;
   }
@@ -72,9 +72,9 @@ class TracerTest : public ::testing::Test {
     return numbers;
   }
   static void WaitFor(const std::function<bool()>& condition) {
-    const absl::Time end = absl::Now() + absl::Seconds(20);
+    const absl::Time end = SteadyNow() + absl::Seconds(20);
     while (!condition()) {
-      ASSERT_LT(absl::Now(), end);
+      ASSERT_LT(SteadyNow(), end);
       absl::SleepFor(absl::Milliseconds(5));
     }
   }
@@ -146,9 +146,9 @@ TEST_F(TracerTest, AFullQueueDropsAndCounts) {
   {
     const auto tracer = Start();
     ASSERT_NE(tracer, nullptr);
-    const absl::Time start = absl::Now();
+    const absl::Time start = SteadyNow();
     for (uint64_t i = 0; i < kSpans; ++i) tracer->Record(Numbered(static_cast<int64_t>(i)));
-    EXPECT_LT(absl::Now() - start, absl::Seconds(10));
+    EXPECT_LT(SteadyNow() - start, absl::Seconds(10));
     EXPECT_GT(tracer->counters().dropped.value(), 0u);
     // Now the disk is back: what waited gets through, to the last byte.
     reader = std::thread([&] {
