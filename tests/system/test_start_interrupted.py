@@ -90,10 +90,10 @@ def test_draft_while_it_loads_model_tiers(tmp_path: Path) -> None:
     """Whoever opens a file that another has a lease on waits until it is given back."""
     tiers = tmp_path / "tiers"
     tiers.mkdir()
-    (tiers / "hangs.tier").write_bytes(b"x")
+    (tiers / "model-hangs.tier").write_bytes(b"x")
     asked: list[int] = []
     before = signal.signal(signal.SIGIO, lambda number, frame: asked.append(number))
-    lease = os.open(tiers / "hangs.tier", os.O_RDWR)
+    lease = os.open(tiers / "model-hangs.tier", os.O_RDWR)
     try:
         fcntl.fcntl(lease, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         service = Starting(tmp_path, "strata-draft", "--model-tier-dir", str(tiers))
@@ -103,7 +103,7 @@ def test_draft_while_it_loads_model_tiers(tmp_path: Path) -> None:
         os.close(lease)
         signal.signal(signal.SIGIO, before)
     # Not renamed, nor replaced.
-    assert (tiers / "hangs.tier").read_bytes() == b"x"
+    assert (tiers / "model-hangs.tier").read_bytes() == b"x"
 
 
 def test_a_start_that_was_interrupted_can_be_repeated(tmp_path: Path) -> None:
