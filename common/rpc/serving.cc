@@ -82,8 +82,8 @@ absl::Status Announce(const ServingFlags& flags, const std::string& address) {
 
 namespace {
 
-// gRPC 1.51 gives up a listening port for good when accept fails for want of a file descriptor, so
-// that must not happen where the system would allow more.
+// Seen with gRPC 1.51: where accept had failed for want of a file descriptor, nobody could connect
+// any more. That must not happen where the system would allow more.
 void RaiseFileLimit() {
   rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
