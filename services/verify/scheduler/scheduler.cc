@@ -287,7 +287,6 @@ void Scheduler::DropCancelled() {
 
 void Scheduler::Step() {
   const absl::Time start = SteadyNow();
-  step_start_ = start;
   counters_.steps.Add(1);
   FollowPrompts();
   TakeDrafts();
@@ -295,7 +294,7 @@ void Scheduler::Step() {
   std::vector<engine::SequenceInput> inputs;
   std::vector<LiveSequence*> batch = PlanBatch(inputs);
   CountSequences();
-  StepWork work = {.draft_wait = draft_wait_, .start = SteadyNow()};
+  StepWork work = {.step_start = start, .draft_wait = draft_wait_, .start = SteadyNow()};
   ForwardAndVerify(std::move(batch), std::move(inputs), work);
   EndFailed(work);
   // Before all else that is to be done with the tokens: drafts are made meanwhile.
@@ -524,7 +523,7 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     verified.tokens = sequence.stats().output_tokens - verified.tokens;
     // Ahead of the next question, which begins another step.
     const bool any = verified.tokens > 0;
-    sequence.trace().OnPass({.step_start = step_start_,
+    sequence.trace().OnPass({.step_start = work.step_start,
                              .forward_start = start,
                              .forward_end = computed,
                              .prompt = verified.prompt,

@@ -143,7 +143,8 @@ class Scheduler {
     int64_t rows = 0;
     int64_t pairs = 0;
     bool prefilling = false;
-    // What drafts were waited for before them, and when they began.
+    // When the step began, what drafts were waited for in it, and when the passes began.
+    absl::Time step_start;
     absl::Duration draft_wait;
     absl::Time start;
   };
@@ -198,7 +199,6 @@ class Scheduler {
   std::vector<Asked> asked_;
   // What the draft source was waited for in this step: asking, and taking its answer.
   absl::Duration draft_wait_;
-  absl::Time step_start_;
   engine::SamplerScratch scratch_;
   engine::ForwardOutput output_;
 
