@@ -139,7 +139,7 @@ class Scheduler {
   };
   // What a step's forward passes computed.
   struct StepWork {
-    std::vector<Verified> verified;
+    std::vector<Verified> verified{};
     int64_t rows = 0;
     int64_t pairs = 0;
     bool prefilling = false;
