@@ -14,6 +14,7 @@
 #include "services/verify/drafting/draft_source.h"
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/generation.h"
+#include "services/verify/scheduler/pace.h"
 #include "services/verify/scheduler/sequence_trace.h"
 #include "services/verify/scheduler/stop_matcher.h"
 
@@ -36,6 +37,9 @@ class LiveSequence {
   const engine::KvSequence& kv() const { return *kv_; }
   GenerationStats& stats() { return stats_; }
   SequenceTrace& trace() { return trace_; }
+  // How it fares among drafts. Without speculation it has none to gain by, and is not asked.
+  Lead& lead() { return lead_; }
+  bool speculates() const { return request_.speculate; }
   std::span<const TokenId> tokens() const { return tokens_; }
   // Whether the draft source has ever been asked about it.
   bool drafted() const { return drafted_; }
@@ -122,6 +126,7 @@ class LiveSequence {
   FinishReason finish_reason_ = FinishReason::kNone;
   GenerationStats stats_;
   SequenceTrace trace_;
+  Lead lead_;
 
   // The draft of this step, and the verdict on that of the step before.
   DraftTree tree_;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <limits>
+#include <tuple>
+#include <utility>
 
 namespace strata::verify {
 namespace {
@@ -16,6 +19,80 @@ struct Candidate {
   double claimed = 0;
   int32_t offer = 0;
   int32_t node = 0;
+  bool taken = false;
+};
+
+// The longest step that leaves no more than so many sequences behind, as nodes are added to it. In
+// steps without drafts.
+class LongestStep {
+ public:
+  LongestStep(std::span<const NodeBudget::Offer> offers, int64_t slowed)
+      : slowed_(static_cast<size_t>(slowed)) {
+    for (const NodeBudget::Offer& offer : offers) most_.push_back(offer.lead_steps + 1);
+    FindLimit();
+  }
+  // The sequence is expected to get `tokens` more.
+  void Add(int32_t offer, double tokens) {
+    double& most = most_[static_cast<size_t>(offer)];
+    const bool may_rise = most <= limit_;
+    most += tokens;
+    if (may_rise) FindLimit();
+  }
+  double limit() const { return limit_; }
+  // Whose limit that is; -1: nobody's.
+  int32_t limiting() const { return limiting_; }
+
+ private:
+  void FindLimit() {
+    if (slowed_ >= most_.size()) return;
+    sorted_.clear();
+    for (size_t i = 0; i < most_.size(); ++i) {
+      sorted_.emplace_back(most_[i], static_cast<int32_t>(i));
+    }
+    const auto limiting = sorted_.begin() + static_cast<ptrdiff_t>(slowed_);
+    std::nth_element(sorted_.begin(), limiting, sorted_.end());
+    std::tie(limit_, limiting_) = *limiting;
+  }
+
+  const size_t slowed_;
+  // What leaves each where it would be without drafts.
+  std::vector<double> most_;
+  std::vector<std::pair<double, int32_t>> sorted_;
+  double limit_ = std::numeric_limits<double>::infinity();
+  int32_t limiting_ = -1;
+};
+
+// The candidates in the order in which they are taken: the likeliest first, but where a sequence
+// would fall behind by that, its own.
+class Order {
+ public:
+  // `candidates` are sorted; a child behind its parent.
+  Order(std::vector<Candidate>& candidates, size_t offers) : candidates_(candidates) {
+    of_offer_.resize(offers);
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      of_offer_[static_cast<size_t>(candidates[i].offer)].push_back(i);
+    }
+    next_of_offer_.resize(offers);
+  }
+  // Null if none is left.
+  Candidate* Likeliest() { return Next(all_next_, candidates_.size(), [](size_t i) { return i; }); }
+  Candidate* Of(int32_t offer) {
+    const std::vector<size_t>& own = of_offer_[static_cast<size_t>(offer)];
+    return Next(next_of_offer_[static_cast<size_t>(offer)], own.size(),
+                [&own](size_t i) { return own[i]; });
+  }
+
+ private:
+  template <typename Place>
+  Candidate* Next(size_t& next, size_t size, const Place& place) {
+    while (next < size && candidates_[place(next)].taken) ++next;
+    return next < size ? &candidates_[place(next)] : nullptr;
+  }
+
+  std::vector<Candidate>& candidates_;
+  std::vector<std::vector<size_t>> of_offer_;
+  std::vector<size_t> next_of_offer_;
+  size_t all_next_ = 0;
 };
 
 }  // namespace
@@ -29,7 +106,8 @@ std::vector<double> PathProbabilities(const DraftTree& tree) {
   return path;
 }
 
-std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offers) {
+std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offers,
+                                                     int64_t other_rows, int64_t slowed) {
   std::vector<Candidate> candidates;
   int64_t pairs = 0;
   for (size_t i = 0; i < offers.size(); ++i) {
@@ -37,7 +115,9 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
     if (offers[i].tree == nullptr) continue;
     const std::vector<double> path = PathProbabilities(*offers[i].tree);
     for (size_t node = 0; node < path.size(); ++node) {
-      candidates.push_back({path[node], static_cast<int32_t>(i), static_cast<int32_t>(node)});
+      candidates.push_back({.claimed = path[node],
+                            .offer = static_cast<int32_t>(i),
+                            .node = static_cast<int32_t>(node)});
     }
   }
   // A child's path is never likelier than its parent's, and comes behind it on a tie: whatever
@@ -48,30 +128,49 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
   });
 
   std::vector<std::vector<int32_t>> kept(offers.size());
+  // In this order; none while nothing is known, which takes all.
+  std::vector<Candidate*> taken;
   size_t best = candidates.size();
   if (cost_.known() && !offers.empty()) {
-    const int64_t plain_rows = static_cast<int64_t>(offers.size());
-    double tokens = static_cast<double>(plain_rows);
-    double seconds = cost_.Estimate(plain_rows, pairs);
-    const double plain_rate = tokens / seconds;
+    const int64_t plain_rows = static_cast<int64_t>(offers.size()) + other_rows;
+    double tokens = static_cast<double>(offers.size());
+    const double plain_seconds = cost_.Estimate(plain_rows, pairs);
+    const double plain_rate = tokens / plain_seconds;
+    LongestStep longest(offers, slowed);
+    Order order(candidates, offers.size());
     double best_tokens = tokens;
-    double best_seconds = seconds;
+    double best_seconds = plain_seconds;
     best = 0;
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      tokens += curve_.Corrected(candidates[i].claimed);
-      pairs += offers[static_cast<size_t>(candidates[i].offer)].context;
-      seconds = cost_.Estimate(plain_rows + static_cast<int64_t>(i) + 1, pairs);
+    for (Candidate* next = order.Likeliest(); next != nullptr; next = order.Likeliest()) {
+      const int64_t rows = plain_rows + static_cast<int64_t>(taken.size()) + 1;
+      const auto seconds_with = [&](const Candidate& candidate) {
+        return cost_.Estimate(rows,
+                              pairs + offers[static_cast<size_t>(candidate.offer)].context);
+      };
+      double seconds = seconds_with(*next);
+      if (seconds + draft_seconds_ > longest.limit() * plain_seconds) {
+        if (Candidate* own = order.Of(longest.limiting()); own != nullptr) next = own;
+        seconds = seconds_with(*next);
+      }
+      const double gained = curve_.Corrected(next->claimed);
+      next->taken = true;
+      taken.push_back(next);
+      tokens += gained;
+      pairs += offers[static_cast<size_t>(next->offer)].context;
+      longest.Add(next->offer, gained);
+      if (seconds + draft_seconds_ > longest.limit() * plain_seconds) continue;
       if (tokens * best_seconds > best_tokens * seconds) {
         best_tokens = tokens;
         best_seconds = seconds;
-        best = i + 1;
+        best = taken.size();
       }
     }
     const double rate = best_tokens / (best_seconds + draft_seconds_);
     gain_ += kRate * (std::log(rate / plain_rate) - gain_);
   }
   for (size_t i = 0; i < best; ++i) {
-    kept[static_cast<size_t>(candidates[i].offer)].push_back(candidates[i].node);
+    const Candidate& candidate = taken.empty() ? candidates[i] : *taken[i];
+    kept[static_cast<size_t>(candidate.offer)].push_back(candidate.node);
   }
   for (std::vector<int32_t>& nodes : kept) std::sort(nodes.begin(), nodes.end());
   const double count = static_cast<double>(best);

@@ -2,6 +2,7 @@
 #define STRATA_SERVICES_VERIFY_SCHEDULER_NODE_BUDGET_H_
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
@@ -15,7 +16,8 @@ namespace strata::verify {
 // Decides how many rows of a step go to draft nodes, and to which, over all sequences at once:
 // nodes are taken in falling path probability (TETRIS, arXiv 2502.15197, section 4) for as long as
 // the tokens that they are expected to gain pay for the time that their rows cost. None at all is
-// an answer, and so is not even to ask for drafts. Not thread-safe.
+// an answer, and so is not even to ask for drafts. Nor may what some sequences gain make others
+// slower than they would be without drafts, but for few (Lead, SlowedPlaces). Not thread-safe.
 class NodeBudget {
  public:
   explicit NodeBudget(StepCost cost) : cost_(std::move(cost)) {}
@@ -26,10 +28,14 @@ class NodeBudget {
     const DraftTree* tree = nullptr;
     // Tokens that a row of it attends to, about.
     int64_t context = 0;
+    // Its Lead; by default it does not matter whether it is slowed down.
+    double lead_steps = std::numeric_limits<double>::infinity();
   };
   // The nodes of each offer's tree that are worth their rows, ascending; a node's parent is always
-  // among them. All of them while the cost of a row is unknown.
-  std::vector<std::vector<int32_t>> Choose(std::span<const Offer> offers);
+  // among them. All of them while the cost of a row is unknown. The step has `other_rows` besides
+  // (of prompts), and `slowed` sequences may fall behind in it.
+  std::vector<std::vector<int32_t>> Choose(std::span<const Offer> offers, int64_t other_rows = 0,
+                                           int64_t slowed = 0);
 
   // Whether drafts for the coming step are worth the wait for them. Once a step; after steps in
   // which they were not, some are left out, the more the longer that lasts.

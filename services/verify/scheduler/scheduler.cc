@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <exception>
 #include <new>
+#include <numeric>
 #include <string>
 #include <utility>
 
@@ -63,6 +64,10 @@ absl::Status ValidateSchedulerOptions(const SchedulerOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("prefix_cache_share is ", options.prefix_cache_share, ", must be in [0, 1]"));
   }
+  if (!(options.slowed_share >= 0 && options.slowed_share <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("slowed_share is ", options.slowed_share, ", must be in [0, 1]"));
+  }
   if (options.draft_nodes > options.max_draft_nodes) {
     return OutOfRange("draft_nodes", options.draft_nodes, 0, options.max_draft_nodes);
   }
@@ -78,6 +83,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, engine::Engine& engine,
       draft_source_(std::move(draft_source)),
       prefix_cache_(engine, PrefixCachePages(options, engine.info())),
       budget_(std::move(cost)),
+      slowed_places_(options.slowed_share),
       worker_([this] { Run(); }) {}
 
 Scheduler::~Scheduler() {
@@ -397,10 +403,16 @@ void Scheduler::SpendBudget() {
   std::vector<LiveSequence*> decoding;
   for (const auto& sequence : active_) {
     if (sequence->prefilling()) continue;
-    offers.push_back({&sequence->tree(), static_cast<int64_t>(sequence->tokens().size())});
+    NodeBudget::Offer& offer = offers.emplace_back();
+    offer.tree = &sequence->tree();
+    offer.context = static_cast<int64_t>(sequence->tokens().size());
+    if (sequence->speculates()) offer.lead_steps = sequence->lead().steps();
     decoding.push_back(sequence.get());
   }
-  const std::vector<std::vector<int32_t>> kept = budget_.Choose(offers);
+  const std::vector<int64_t> prompt_rows = PromptRows();
+  const std::vector<std::vector<int32_t>> kept =
+      budget_.Choose(offers, std::reduce(prompt_rows.begin(), prompt_rows.end()),
+                     slowed_places_.Of(static_cast<int64_t>(offers.size())));
   for (size_t i = 0; i < decoding.size(); ++i) {
     if (kept[i].size() < decoding[i]->tree().tokens.size()) decoding[i]->KeepNodes(kept[i]);
   }
@@ -499,6 +511,11 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     work.rows += rows;
     work.pairs += rows * batch[i]->kv().length();
     work.prefilling |= batch[i]->prefilling();
+    if (!batch[i]->prefilling()) {
+      const int64_t nodes = batch[i]->tree().size();
+      work.draft_rows += nodes;
+      work.draft_pairs += nodes * batch[i]->kv().length();
+    }
     (batch[i]->prefilling() ? counters_.prompt_rows : counters_.decode_rows).Add(rows);
   }
   int64_t row = 0;
@@ -554,7 +571,10 @@ void Scheduler::Publish(const StepWork& work) {
     if (verified.prompt) Remember(sequence);
   }
   // Rows of a prompt cost less than those of a tree: most have no logits.
-  if (options_.measured_budget && !work.prefilling) LearnStep(work);
+  if (options_.measured_budget) {
+    CountLeads(work);
+    if (!work.prefilling) LearnStep(work);
+  }
   for (const Verified& verified : work.verified) {
     if (verified.sequence->finish_reason() == FinishReason::kNone) continue;
     End(verified.sequence->id(), absl::OkStatus());
@@ -580,6 +600,25 @@ void Scheduler::LearnStep(const StepWork& work) {
   }
   budget_.LearnStep(work.rows, work.pairs, absl::ToDoubleSeconds(work.draft_wait),
                     absl::ToDoubleSeconds(SteadyNow() - work.start));
+}
+
+void Scheduler::CountLeads(const StepWork& work) {
+  const StepCost& cost = budget_.cost();
+  if (!cost.known()) return;
+  // By what steps cost on the whole: what else held this one up would have done so without drafts.
+  const double seconds =
+      cost.Estimate(work.rows, work.pairs) + absl::ToDoubleSeconds(work.draft_wait);
+  const double plain_seconds =
+      cost.Estimate(work.rows - work.draft_rows, work.pairs - work.draft_pairs);
+  if (plain_seconds <= 0) return;
+  for (const Verified& verified : work.verified) {
+    if (verified.prompt || !verified.sequence->speculates()) continue;
+    Lead& lead = verified.sequence->lead();
+    lead.Add(verified.tokens, seconds / plain_seconds);
+    if (verified.sequence->finish_reason() != FinishReason::kNone) {
+      slowed_places_.End(lead.behind());
+    }
+  }
 }
 
 void Scheduler::End(uint64_t id, const absl::Status& status) {

@@ -22,6 +22,7 @@
 #include "services/verify/scheduler/generation.h"
 #include "services/verify/scheduler/live_sequence.h"
 #include "services/verify/scheduler/node_budget.h"
+#include "services/verify/scheduler/pace.h"
 #include "services/verify/scheduler/prefix_cache.h"
 #include "services/verify/scheduler/scheduler_counters.h"
 #include "services/verify/scheduler/step_cost.h"
@@ -43,6 +44,9 @@ struct SchedulerOptions {
   uint32_t max_draft_nodes = 256;
   // Verify only the nodes that pay for their rows (NodeBudget). Else all that a draft source gives.
   bool measured_budget = true;
+  // With that, the share of requests that may be slower than without drafts (SlowedPlaces), 0 to 1,
+  // since they share steps with others that gain; 1: only the tokens a second of all count.
+  double slowed_share = 0.03;
   // Next tokens of each verified row, accepted or not, that the draft source is told of (Token
   // Recycling, arXiv 2408.08696), 0 to RowRanking::kMaxTokens; 0: none. On SmolLM2 eight gave 2.77
   // tokens a step instead of 2.43 at 32 nodes, and 2.19 instead of 2.10 at 8 (40 dev questions).
@@ -142,6 +146,9 @@ class Scheduler {
     std::vector<Verified> verified{};
     int64_t rows = 0;
     int64_t pairs = 0;
+    // Of those, draft nodes'.
+    int64_t draft_rows = 0;
+    int64_t draft_pairs = 0;
     bool prefilling = false;
     // When the step began, what drafts were waited for in it, and when the passes began.
     absl::Time step_start;
@@ -153,6 +160,8 @@ class Scheduler {
   void CountSequences();
   // Teaches the budget how long the pass took, and what became of its trees.
   void LearnStep(const StepWork& work);
+  // How the step's sequences fare among drafts.
+  void CountLeads(const StepWork& work);
   // Prompt rows of the coming step for each of active_, 0 for those that decode. All that have some
   // to compute share a chunk, what the short ones leave going to the long ones: a long prompt holds
   // up nobody else's.
@@ -190,6 +199,7 @@ class Scheduler {
   uint64_t next_id_ = 1;
   PrefixCache prefix_cache_;
   NodeBudget budget_;
+  SlowedPlaces slowed_places_;
   // What the draft source was asked about and has not answered yet, with the most nodes of each
   // tree.
   struct Asked {

@@ -125,6 +125,12 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "this machine; fixed: all that are drafted")
       ->check(CLI::IsMember({"measured", "fixed"}))
       ->capture_default_str();
+  app.add_option("--slowed-share", flags.scheduler.slowed_share,
+                 "With that, the share of requests that may be slower than without drafts, since "
+                 "they share steps with requests that gain more; 1: only the tokens a second of "
+                 "all count")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   app.add_option("--recycle", flags.scheduler.recycled_tokens,
                  "Next tokens of each verified row, accepted or not, that are told to the draft "
                  "hierarchy as candidates (Token Recycling); 0: none")

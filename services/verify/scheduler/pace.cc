@@ -1,0 +1,28 @@
+#include "services/verify/scheduler/pace.h"
+
+#include <algorithm>
+
+namespace strata::verify {
+namespace {
+
+constexpr double kMostPlaces = 2;
+// A sequence is not to be brought forward by more steps than this, however unlucky its drafts were.
+constexpr double kMostBehind = 4;
+
+}  // namespace
+
+void Lead::Add(uint32_t tokens, double stretch) {
+  steps_ = std::max(steps_ + static_cast<double>(tokens) - stretch, -kMostBehind);
+}
+
+void SlowedPlaces::End(bool behind) {
+  places_ = std::min(places_ + share_, kMostPlaces);
+  if (behind) places_ = std::max(places_ - 1, 0.0);
+}
+
+int64_t SlowedPlaces::Of(int64_t sequences) const {
+  if (share_ >= 1) return sequences;
+  return share_ <= 0 ? 0 : std::min(static_cast<int64_t>(places_), sequences);
+}
+
+}  // namespace strata::verify
