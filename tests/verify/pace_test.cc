@@ -101,8 +101,8 @@ struct Outcome {
   double gain = 0;    // tokens a second, relative to plain
 };
 
-// Requests of 128 tokens, eight at a time; each has luck of its own, few have nearly none, and their
-// drafts know.
+// Requests of 128 tokens, eight at a time; each has luck of its own, few have nearly none, and
+// their drafts know.
 Outcome Serve(double share) {
   constexpr size_t kSequences = 8;
   constexpr int kTokens = 128;

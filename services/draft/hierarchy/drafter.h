@@ -37,6 +37,9 @@ struct SequenceUpdate {
 
 enum class SequenceStatus : uint8_t { kOk = 1, kUnknown = 2, kInvalid = 3, kExhausted = 4 };
 inline constexpr int kSequenceStatuses = 5;
+// By SequenceStatus, as metrics and traces name them.
+inline constexpr std::array<const char*, kSequenceStatuses> kSequenceStatusNames = {
+    "none", "ok", "unknown", "invalid", "exhausted"};
 
 struct SequenceAnswer {
   uint64_t sequence_id = 0;

@@ -9,9 +9,6 @@ namespace {
 
 using metrics::Page;
 
-constexpr std::array<const char*, kSequenceStatuses> kStatusNames = {"none", "ok", "unknown",
-                                                                     "invalid", "exhausted"};
-
 void CollectDrafter(const DrafterStats& stats, Page& page) {
   page.AddGauge("strata_draft_live_sequences", "Sequences that are held.",
                 static_cast<double>(stats.live_sequences));
@@ -21,7 +18,7 @@ void CollectDrafter(const DrafterStats& stats, Page& page) {
     page.AddCounter("strata_draft_answers_total",
                     "Answers about one sequence: ok; unknown, to be sent again; invalid; "
                     "exhausted, by a limit.",
-                    static_cast<double>(stats.answers[i]), {{"status", kStatusNames[i]}});
+                    static_cast<double>(stats.answers[i]), {{"status", kSequenceStatusNames[i]}});
   }
   const auto each_tier = [&](const char* name, const char* help,
                              const std::array<uint64_t, kTierKinds>& nodes) {

@@ -14,20 +14,6 @@
 namespace strata::draft {
 namespace {
 
-const char* StatusName(SequenceStatus status) {
-  switch (status) {
-    case SequenceStatus::kOk:
-      return "ok";
-    case SequenceStatus::kUnknown:
-      return "unknown";
-    case SequenceStatus::kInvalid:
-      return "invalid";
-    case SequenceStatus::kExhausted:
-      break;
-  }
-  return "exhausted";
-}
-
 // Attributes, by TierKind from 1 on.
 constexpr std::array<std::string_view, kTierKinds> kTierNodes = {"",
                                                                  "strata.nodes.predicted",
@@ -64,7 +50,8 @@ void RecordDraftSpans(trace::Tracer& tracer, const v1::DraftRequest& request,
       span.parent_id = parent->span_id;
       span.start = received;
       span.end = now;
-      span.Add("strata.status", std::string(StatusName(answers[i].status)));
+      span.Add("strata.status",
+               std::string(kSequenceStatusNames[static_cast<size_t>(answers[i].status)]));
       span.Add("strata.node_budget", int64_t{sequence.node_budget()});
       span.Add("strata.batch_sequences", static_cast<int64_t>(answers.size()));
       AddTree(answers[i].tree, span);

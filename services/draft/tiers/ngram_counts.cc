@@ -11,7 +11,8 @@ namespace {
 
 constexpr size_t kMinSlots = 16;
 constexpr size_t kMinCells = 4;
-// How many positions ahead of their use slots are fetched, and then, from those, the cells of lists.
+// How many positions ahead of their use slots are fetched, and then, from those, the cells of
+// lists.
 constexpr size_t kAhead = 8;
 constexpr size_t kCellsAhead = 3;
 // A text of so many positions or more is given its room beforehand: growing on the way costs four

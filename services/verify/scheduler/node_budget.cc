@@ -75,7 +75,9 @@ class Order {
     next_of_offer_.resize(offers);
   }
   // Null if none is left.
-  Candidate* Likeliest() { return Next(all_next_, candidates_.size(), [](size_t i) { return i; }); }
+  Candidate* Likeliest() {
+    return Next(all_next_, candidates_.size(), [](size_t i) { return i; });
+  }
   Candidate* Of(int32_t offer) {
     const std::vector<size_t>& own = of_offer_[static_cast<size_t>(offer)];
     return Next(next_of_offer_[static_cast<size_t>(offer)], own.size(),
@@ -144,8 +146,7 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
     for (Candidate* next = order.Likeliest(); next != nullptr; next = order.Likeliest()) {
       const int64_t rows = plain_rows + static_cast<int64_t>(taken.size()) + 1;
       const auto seconds_with = [&](const Candidate& candidate) {
-        return cost_.Estimate(rows,
-                              pairs + offers[static_cast<size_t>(candidate.offer)].context);
+        return cost_.Estimate(rows, pairs + offers[static_cast<size_t>(candidate.offer)].context);
       };
       double seconds = seconds_with(*next);
       if (seconds + draft_seconds_ > longest.limit() * plain_seconds) {
