@@ -110,9 +110,10 @@ absl::StatusOr<std::vector<std::string>> ArgumentsFromEnvironment(
     if (given.contains(&option)) continue;
     // By the name that the variable came from: of a flag with several, some may say no.
     const auto& names = option.get_lnames();
-    const auto spelled = std::ranges::find_if(names, [&](const std::string& long_name) {
-      return VariableName(prefix, long_name) == name;
-    });
+    const auto spelled =
+        std::ranges::find_if(names, [&, &name = name](const std::string& long_name) {
+          return VariableName(prefix, long_name) == name;
+        });
     arguments.push_back(absl::StrCat("--", *spelled, "=", values.front()));
   }
   return arguments;

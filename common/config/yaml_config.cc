@@ -35,6 +35,7 @@ CLI::Option& FindOption(const std::map<std::string, CLI::Option*>& options, cons
     Fail(file, entry.line, entry.key, "this is for the command line, not for a file");
   }
   std::vector<std::string> known;
+  known.reserve(options.size());
   for (const auto& [key, option] : options) known.push_back(key);
   Fail(file, entry.line, entry.key,
        absl::StrCat("unknown key; the nearest known one is ", Nearest(name, known)));

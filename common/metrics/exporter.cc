@@ -65,7 +65,7 @@ struct Exporter::Registration::Sources final : prometheus::Collectable {
   uint64_t next_id ABSL_GUARDED_BY(mutex) = 0;
 };
 
-Exporter::Registration& Exporter::Registration::operator=(Registration&& other) {
+Exporter::Registration& Exporter::Registration::operator=(Registration&& other) noexcept {
   Reset();
   sources_ = std::move(other.sources_);
   id_ = other.id_;

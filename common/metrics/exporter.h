@@ -31,7 +31,7 @@ class Exporter {
    public:
     Registration() = default;
     Registration(Registration&&) = default;
-    Registration& operator=(Registration&& other);
+    Registration& operator=(Registration&& other) noexcept;
     ~Registration() { Reset(); }
 
    private:

@@ -149,7 +149,7 @@ absl::Status Tracer::Append(const std::string& line) {
     const ssize_t written = write(fd_, text.data() + done, text.size() - done);
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) {
-      const absl::Status status = ErrnoStatus("cannot write", options_.file);
+      absl::Status status = ErrnoStatus("cannot write", options_.file);
       torn_ |= done > 0;
       return status;
     }
