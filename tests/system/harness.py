@@ -200,9 +200,13 @@ def drafted_remotely(answer: dict[str, Any]) -> int:
 class RunningGeneration:
     """A `strata generate` under way, whose text comes as the service sends it."""
 
-    def __init__(self, service: Service, prompt: str, *arguments: str) -> None:
+    def __init__(self, services: Service | Sequence[Service], prompt: str,
+                 *arguments: str) -> None:
+        several = [services] if isinstance(services, Service) else services
+        address = several[0].address if len(several) == 1 else (
+            "ipv4:" + ",".join(service.address for service in several))
         self.process = subprocess.Popen(
-            [binary("strata"), "generate", "--address", service.address, *arguments, "--", prompt],
+            [binary("strata"), "generate", "--address", address, *arguments, "--", prompt],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         self._text = b""
 

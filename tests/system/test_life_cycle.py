@@ -53,6 +53,24 @@ def test_the_draft_service_stops_with_a_verifier_connected(corpus: Path, tmp_pat
         assert verify.terminate() == 0, verify.log()
 
 
+def test_a_verify_service_that_hangs_is_left_for_another(tmp_path: Path) -> None:
+    with harness.start_verify(tmp_path, "--draft", "off") as one, \
+            harness.start_verify(tmp_path, "--draft", "off") as other:
+        expected = harness.strata(one, ["generate"], *LONG, "256", "--", PROMPT).stdout
+        with harness.RunningGeneration([one, other], PROMPT, *LONG, "256") as generation:
+            generation.read_some()
+            busy = [service for service in (one, other)
+                    if harness.info(service)["kv_pages_free"]
+                    < harness.info(service)["kv_pages_total"]]
+            assert len(busy) == 1
+            busy[0].suspend()
+            # It says nothing any more, not even that it has gone: pings tell, within 20 s.
+            code, text, error = generation.finish()
+            busy[0].resume()
+        assert code == harness.SUCCESS, error
+        assert text == expected
+
+
 def test_ctrl_c_cancels_and_frees(embedded: harness.Service) -> None:
     total = harness.info(embedded)["kv_pages_total"]
     with harness.RunningGeneration(embedded, PROMPT, *LONG, "4000") as generation:
