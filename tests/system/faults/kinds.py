@@ -427,6 +427,11 @@ class LittleMemory(_Limit):
     what = "RLIMIT_AS of a draft service at what it has; a new snapshot wants more"
     limit = resource.RLIMIT_AS
 
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        if b"__tsan_init" in Path(harness.binary("strata-draft")).read_bytes():
+            self.impossible = "the thread sanitizer ends a process whose address space is limited"
+
     def begin(self) -> None:
         self._member = self.cluster.drafters[self.cluster.drafter_in_use()]
         pages = int(Path(f"/proc/{self._member.pid}/statm").read_text(encoding="ascii").split()[0])
