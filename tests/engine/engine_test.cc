@@ -455,8 +455,13 @@ TEST_F(LoadingTest, DamagedHeaderNeverCrashes) {
 
 TEST_F(LoadingTest, OptionsAreChecked) {
   EngineOptions options = Options(dir_.path());
-  options.device = "tpu";
-  EXPECT_EQ(Engine::Load(options).status().code(), ErrorCode::kUnimplemented);
+  for (const char* device : {"tpu", "", "CPU", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999"}) {
+    options.device = device;
+    const Status status = Engine::Load(options).status();
+    EXPECT_EQ(status.code(), ErrorCode::kUnimplemented) << device;
+    EXPECT_NE(status.message().find("is not supported (cpu"), std::string::npos)
+        << status.message();
+  }
   options = Options(dir_.path());
   options.kv_tokens = 1;
   EXPECT_EQ(Engine::Load(options).status().code(), ErrorCode::kInvalidArgument);
