@@ -114,6 +114,7 @@ class EngineImpl final : public Engine {
     model_options.device = *device;
     model_options.bf16 = options.dtype == DType::kBf16;
     model_options.int8_weights = options.int8_weights;
+    model_options.cuda_graphs = options.cuda_graphs;
     model_options.max_positions = info.max_sequence_length;
     model_options.kv_pages = pages;
     auto model = Model::Load(model_options, *config);

@@ -26,6 +26,8 @@ struct EngineOptions {
   bool int8_weights = false;
   // "cpu", or in a build with CUDA also "cuda" or "cuda:N".
   std::string device = "cpu";
+  // On CUDA: replay steps as CUDA graphs. The same bits either way; off, to look for faults.
+  bool cuda_graphs = true;
   // Threads of one forward pass; 0 takes LibTorch's default (all cores).
   int threads = 0;
   // Room in the KV cache, in tokens over all sequences; rounded up to whole pages.

@@ -20,6 +20,8 @@ struct ModelOptions {
   Device device;
   bool bf16 = true;  // else fp32
   bool int8_weights = false;
+  // Replay steps as CUDA graphs; the same bits either way.
+  bool cuda_graphs = true;
   // Rows have positions below it.
   int64_t max_positions = 0;
   // Pages (of kPageTokens tokens) that there is room for.
