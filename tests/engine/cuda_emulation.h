@@ -72,7 +72,7 @@ class EmulatedBlock {
         random_(seed),
         shared_((shared_bytes + 15) / 16) {
     // NaNs, in fp32 and in bf16: shared memory begins with whatever was there.
-    std::memset(static_cast<void*>(shared_.data()), 0xFF, shared_.size() * 16);
+    for (Sixteen& piece : shared_) std::memset(piece.bytes, 0xFF, sizeof(piece.bytes));
   }
 
   int x() const { return x_; }
