@@ -16,6 +16,7 @@ variables:
   STRATA_TEST_DATA   folder with spec_bench_dev.jsonl, replay_smollm2_dev.jsonl and
                      corpus.jsonl.xz (default ../shared/data beside the repository)
   STRATA_CACHE       where models and reference values are kept (default ~/.cache/strata)
+  STRATA_TEST_DEVICE where the engine's own tests run: cpu (default), or cuda with a build for it
   STRATA_TORCH, STRATA_TORCH_INDEX   see deploy/local/setup.sh --help
 USAGE
 }

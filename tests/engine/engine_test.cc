@@ -19,6 +19,7 @@ namespace {
 
 using testing::ReadWholeFile;
 using testing::TempDir;
+using testing::TestDevice;
 using testing::TinyModel;
 using testing::WriteFile;
 
@@ -35,6 +36,7 @@ void PrintTo(const Numbers& numbers, std::ostream* out) { *out << Name(numbers);
 EngineOptions Options(const std::string& dir, Numbers numbers = {}) {
   EngineOptions options;
   options.model_dir = dir;
+  options.device = TestDevice();
   options.dtype = numbers.dtype;
   options.int8_weights = numbers.int8_weights;
   options.threads = 2;
@@ -76,6 +78,9 @@ std::vector<float> OneByOne(Engine& engine, std::span<const int32_t> tokens) {
 class TinyEngineTest : public ::testing::TestWithParam<std::tuple<std::string, Numbers>> {
  protected:
   void SetUp() override {
+    if (std::get<1>(GetParam()).int8_weights && TestDevice() != "cpu") {
+      GTEST_SKIP() << "weights of 8 bits are for the CPU alone";
+    }
     TinyModel model;
     model.architecture = std::get<0>(GetParam());
     model.tied = model.architecture == "MistralForCausalLM";
@@ -455,8 +460,23 @@ TEST_F(LoadingTest, DamagedHeaderNeverCrashes) {
 
 TEST_F(LoadingTest, OptionsAreChecked) {
   EngineOptions options = Options(dir_.path());
-  options.device = "tpu";
-  EXPECT_EQ(Engine::Load(options).status().code(), ErrorCode::kUnimplemented);
+  for (const char* device : {"tpu", "", "CPU", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999"}) {
+    options.device = device;
+    const Status status = Engine::Load(options).status();
+    EXPECT_EQ(status.code(), ErrorCode::kUnimplemented) << device;
+    EXPECT_NE(status.message().find("is not supported (cpu"), std::string::npos)
+        << status.message();
+  }
+  // A build without CUDA has no such device, one with CUDA no 100 of them.
+  options.device = "cuda:99";
+  const Status status = Engine::Load(options).status();
+  if (status.code() == ErrorCode::kUnimplemented) {
+    EXPECT_NE(status.message().find("needs a build with CUDA"), std::string::npos)
+        << status.message();
+  } else {
+    EXPECT_EQ(status.code(), ErrorCode::kFailedPrecondition);
+    EXPECT_NE(status.message().find("device \"cuda:99\""), std::string::npos) << status.message();
+  }
   options = Options(dir_.path());
   options.kv_tokens = 1;
   EXPECT_EQ(Engine::Load(options).status().code(), ErrorCode::kInvalidArgument);

@@ -17,6 +17,7 @@ namespace {
 
 using testing::ReadWholeFile;
 using testing::RequiredEnv;
+using testing::TestDevice;
 
 std::vector<int32_t> Ids(const Json& list) {
   std::vector<int32_t> ids;
@@ -41,6 +42,7 @@ TEST_P(ReferenceTest, Fp32LogitsAndGreedyTokensAgree) {
 
   EngineOptions options;
   options.model_dir = model_dir;
+  options.device = TestDevice();
   options.dtype = DType::kFp32;
   options.kv_tokens = 2048;
   auto engine = Engine::Load(options);
@@ -95,6 +97,7 @@ TEST_P(ReferenceTest, Bf16IsExact) {
   if (model_dir.empty()) return;
   EngineOptions options;
   options.model_dir = model_dir;
+  options.device = TestDevice();
   options.kv_tokens = 2048;
   auto engine = Engine::Load(options);
   ASSERT_TRUE(engine.ok()) << engine.status().message();
@@ -104,6 +107,7 @@ TEST_P(ReferenceTest, Bf16IsExact) {
 
 // int8 weights make another model of it, exact relative to itself, that says nearly the same.
 TEST_P(ReferenceTest, Int8IsExactAndAgreesWithFp32) {
+  if (TestDevice() != "cpu") GTEST_SKIP() << "weights of 8 bits are for the CPU alone";
   const std::string model_dir = RequiredEnv(GetParam());
   const std::string root = RequiredEnv("STRATA_TEST_REFERENCE");
   if (model_dir.empty() || root.empty()) return;
@@ -112,6 +116,7 @@ TEST_P(ReferenceTest, Int8IsExactAndAgreesWithFp32) {
   ASSERT_TRUE(reference.ok()) << dir << ": " << reference.status().message();
   EngineOptions options;
   options.model_dir = model_dir;
+  options.device = TestDevice();
   options.int8_weights = true;
   options.kv_tokens = 2048;
   auto engine = Engine::Load(options);

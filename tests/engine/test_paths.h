@@ -20,6 +20,13 @@ inline std::string RequiredEnv(const char* name) {
   return value;
 }
 
+// Where the tests of a whole engine run: "cpu" unless STRATA_TEST_DEVICE says otherwise ("cuda",
+// "cuda:N"), so that the same tests prove a GPU where there is one.
+inline std::string TestDevice() {
+  const char* value = std::getenv("STRATA_TEST_DEVICE");
+  return value == nullptr || *value == '\0' ? "cpu" : value;
+}
+
 // A fresh folder, removed at the end.
 class TempDir {
  public:

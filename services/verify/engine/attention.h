@@ -3,9 +3,9 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
 
 #include "services/verify/engine/kv_cache.h"
+#include "services/verify/engine/rows.h"
 #include "services/verify/engine/simd.h"
 
 // Attention over the paged KV cache for rows of ragged batches and draft trees.
@@ -17,17 +17,6 @@
 // decode step at the same position take the same operations in the same order.
 // Never split along the keys.
 namespace strata::engine {
-
-// Where one row's keys are.
-struct AttentionRow {
-  int64_t row = 0;       // row of q and out
-  int64_t position = 0;  // attends to position + 1 keys
-  // Position i < direct lies in pages[i / kPageTokens], slot i % kPageTokens.
-  int64_t direct = 0;
-  std::span<const int32_t> pages;
-  // Slot (page * kPageTokens + offset) of position direct + i.
-  std::span<const int32_t> scattered;
-};
 
 struct AttentionShape {
   int64_t heads = 0;

@@ -9,7 +9,8 @@
 #include <utility>
 
 #include "services/verify/engine/config.h"
-#include "services/verify/engine/kv_cache.h"
+#include "services/verify/engine/device.h"
+#include "services/verify/engine/kv_pages.h"
 #include "services/verify/engine/model.h"
 #include "services/verify/engine/own_thread.h"
 #include "services/verify/engine/ranking.h"
@@ -27,38 +28,40 @@ int64_t PagesFor(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageToke
 
 class Page final : public KvPage {
  public:
-  Page(KvCache& cache, int32_t page) : page(page), cache_(cache) { cache_.Keep(page); }
-  ~Page() override { cache_.Drop(page); }
-  bool in_use() const override { return cache_.users(page) > 0; }
+  Page(KvPages& kv_pages, int32_t page) : page(page), kv_pages_(kv_pages) { kv_pages_.Keep(page); }
+  ~Page() override { kv_pages_.Drop(page); }
+  bool in_use() const override { return kv_pages_.users(page) > 0; }
 
   const int32_t page;
 
  private:
-  KvCache& cache_;
+  KvPages& kv_pages_;
 };
 
 // Writes only behind its committed tokens, so never to a page that is shared: those are full.
 class Sequence final : public KvSequence {
  public:
-  Sequence(KvCache& cache, std::span<const KvPage* const> prefix) : cache_(cache) {
+  Sequence(KvPages& kv_pages, std::span<const KvPage* const> prefix) : kv_pages_(kv_pages) {
     pages.reserve(prefix.size());
     for (const KvPage* shared : prefix) {
       pages.push_back(static_cast<const Page&>(*shared).page);
-      cache_.Use(pages.back());
+      kv_pages_.Use(pages.back());
     }
     committed = static_cast<int64_t>(prefix.size()) * kPageTokens;
   }
-  ~Sequence() override { cache_.Release(pages); }
+  ~Sequence() override { kv_pages_.Release(pages); }
   int64_t length() const override { return committed; }
 
-  int32_t page_of(int64_t slot) const { return pages[slot / kPageTokens]; }
-  static int32_t offset_of(int64_t slot) { return static_cast<int32_t>(slot % kPageTokens); }
+  // Where the token at `place` of the sequence's pages is.
+  int32_t page_of(int64_t place) const { return pages[place / kPageTokens]; }
+  static int32_t offset_of(int64_t place) { return static_cast<int32_t>(place % kPageTokens); }
+  int32_t slot_of(int64_t place) const { return KvSlot(page_of(place), offset_of(place)); }
 
   // Gives back the pages that hold no committed token.
   void Trim() {
     const size_t keep = PagesFor(committed);
     if (pages.size() <= keep) return;
-    cache_.Release(std::span<const int32_t>(pages).subspan(keep));
+    kv_pages_.Release(std::span<const int32_t>(pages).subspan(keep));
     pages.resize(keep);
   }
 
@@ -69,16 +72,14 @@ class Sequence final : public KvSequence {
   std::vector<int32_t> parents;
 
  private:
-  KvCache& cache_;
+  KvPages& kv_pages_;
 };
 
 class EngineImpl final : public Engine {
  public:
   static Result<std::unique_ptr<Engine>> Load(const EngineOptions& options) {
-    if (options.device != "cpu") {
-      return Status(ErrorCode::kUnimplemented,
-                    "device \"" + options.device + "\" is not supported (cpu)");
-    }
+    auto device = ParseDevice(options.device);
+    if (!device.ok()) return device.status();
     if (options.kv_tokens < kPageTokens) {
       return Invalid("kv_tokens must be at least " + std::to_string(kPageTokens) + ", not " +
                      std::to_string(options.kv_tokens));
@@ -91,7 +92,6 @@ class EngineImpl final : public Engine {
     if (!config.ok()) return config.status();
 
     auto engine = std::make_unique<EngineImpl>();
-    const bool bf16 = options.dtype == DType::kBf16;
     const int64_t pages = PagesFor(options.kv_tokens);
     EngineInfo& info = engine->info_;
     info.architecture = config->architecture;
@@ -109,20 +109,21 @@ class EngineImpl final : public Engine {
 
     // Draft rows may sit past the longest sequence's end; the scheduler cuts them,
     // but a position must exist for each.
-    auto model = Model::Load(options.model_dir, *config, bf16, options.int8_weights,
-                             info.max_sequence_length);
+    ModelOptions model_options;
+    model_options.model_dir = options.model_dir;
+    model_options.device = *device;
+    model_options.bf16 = options.dtype == DType::kBf16;
+    model_options.int8_weights = options.int8_weights;
+    model_options.cuda_graphs = options.cuda_graphs;
+    model_options.max_positions = info.max_sequence_length;
+    model_options.kv_pages = pages;
+    auto model = Model::Load(model_options, *config);
     if (!model.ok()) return model.status();
     engine->model_ = std::move(*model);
-    auto cache =
-        KvCache::Create(pages, config->layers, config->kv_heads, config->head_dim, bf16 ? 2 : 4);
-    if (!cache.ok()) return cache.status();
-    engine->cache_ = std::move(*cache);
+    engine->kv_pages_ = std::make_unique<KvPages>(pages);
 
     if (options.self_check) {
-      info.exactness_notes.emplace_back("one row alone is padded to two");
-      for (std::string& note : engine->model_->EnsureRowInvariance()) {
-        info.exactness_notes.push_back(std::move(note));
-      }
+      info.exactness_notes = engine->model_->EnsureRowInvariance();
       std::vector<std::string> faults = FindRowVariance(*engine);
       info.exact = faults.empty();
       for (std::string& fault : faults) info.exactness_notes.push_back(std::move(fault));
@@ -133,18 +134,18 @@ class EngineImpl final : public Engine {
   }
 
   const EngineInfo& info() const override { return info_; }
-  int64_t kv_pages_free() const override { return cache_->free_pages(); }
-  int64_t kv_pages_kept() const override { return cache_->kept_pages(); }
+  int64_t kv_pages_free() const override { return kv_pages_->free_pages(); }
+  int64_t kv_pages_kept() const override { return kv_pages_->kept_pages(); }
 
   using Engine::NewSequence;
   std::unique_ptr<KvSequence> NewSequence(std::span<const KvPage* const> prefix) override {
-    return std::make_unique<Sequence>(*cache_, prefix);
+    return std::make_unique<Sequence>(*kv_pages_, prefix);
   }
 
   std::unique_ptr<KvPage> SharePage(const KvSequence& kv_sequence, int64_t index) override {
     const auto& sequence = static_cast<const Sequence&>(kv_sequence);
     if (index < 0 || (index + 1) * kPageTokens > sequence.committed) return nullptr;
-    return std::make_unique<Page>(*cache_, sequence.pages[index]);
+    return std::make_unique<Page>(*kv_pages_, sequence.pages[index]);
   }
 
   Status Forward(std::span<const SequenceInput> inputs, ForwardOutput& output) override {
@@ -174,13 +175,13 @@ class EngineImpl final : public Engine {
       last = row;
     }
     // Rows ascend and rows[d] >= d, so a slot is read before it is written over.
+    std::vector<KvMove> moves;
     for (size_t d = 0; d < rows.size(); ++d) {
       const int64_t from = sequence.committed + rows[d];
       const int64_t to = sequence.committed + static_cast<int64_t>(d);
-      if (from == to) continue;
-      cache_->CopyToken(sequence.page_of(from), Sequence::offset_of(from), sequence.page_of(to),
-                        Sequence::offset_of(to));
+      if (from != to) moves.push_back({sequence.slot_of(from), sequence.slot_of(to)});
     }
+    if (Status status = model_->MoveTokens(moves); !status.ok()) return status;
     sequence.committed += static_cast<int64_t>(rows.size());
     sequence.parents.clear();
     sequence.Trim();
@@ -257,8 +258,7 @@ class EngineImpl final : public Engine {
     output.logits.resize(logit_rows_.size() * info_.vocab_size);
     output.block_max.resize(logit_rows_.size() * LogitBlocks(info_.vocab_size));
     c10::InferenceMode guard;
-    model_->Forward(rows_, attention_, logit_rows_, *cache_, output.logits.data(),
-                    output.block_max.data());
+    model_->Forward(rows_, attention_, logit_rows_, output.logits.data(), output.block_max.data());
   }
 
   // After a pass that failed midway: no input has a row to commit or a page for one.
@@ -280,14 +280,14 @@ class EngineImpl final : public Engine {
     };
     int64_t wanted = 0;
     for (const SequenceInput& input : inputs) wanted += missing(input);
-    if (wanted > cache_->free_pages()) {
+    if (wanted > kv_pages_->free_pages()) {
       return Status(ErrorCode::kResourceExhausted,
                     "KV cache: " + std::to_string(wanted) + " pages wanted, " +
-                        std::to_string(cache_->free_pages()) + " of " +
-                        std::to_string(cache_->total_pages()) + " free");
+                        std::to_string(kv_pages_->free_pages()) + " of " +
+                        std::to_string(kv_pages_->total_pages()) + " free");
     }
     for (const SequenceInput& input : inputs) {
-      cache_->Allocate(missing(input), static_cast<Sequence&>(*input.sequence).pages);
+      kv_pages_->Allocate(missing(input), static_cast<Sequence&>(*input.sequence).pages);
     }
     return Status();
   }
@@ -317,7 +317,7 @@ class EngineImpl final : public Engine {
         int64_t ancestor = r;
         for (int64_t i = tail - 1; i >= 0; --i) {
           const int64_t place = sequence.committed + ancestor;
-          scattered_[at + i] = sequence.page_of(place) * kPageTokens + Sequence::offset_of(place);
+          scattered_[at + i] = sequence.slot_of(place);
           ancestor = sequence.parents[ancestor];
         }
         row.scattered = std::span<const int32_t>(scattered_).subspan(at, tail);
@@ -337,7 +337,7 @@ class EngineImpl final : public Engine {
 
   EngineInfo info_;
   std::unique_ptr<Model> model_;
-  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<KvPages> kv_pages_;
   // Reused from pass to pass.
   std::vector<ModelRow> rows_;
   std::vector<AttentionRow> attention_;

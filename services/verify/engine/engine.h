@@ -24,8 +24,10 @@ struct EngineOptions {
   // Linear layers in 8 bits a weight (QuantizedMatrix): faster, another model's tokens, and as
   // exact relative to itself.
   bool int8_weights = false;
-  // Only "cpu" today.
+  // "cpu", or in a build with CUDA also "cuda" or "cuda:N".
   std::string device = "cpu";
+  // On CUDA: replay steps as CUDA graphs. The same bits either way; off, to look for faults.
+  bool cuda_graphs = true;
   // Threads of one forward pass; 0 takes LibTorch's default (all cores).
   int threads = 0;
   // Room in the KV cache, in tokens over all sequences; rounded up to whole pages.
@@ -107,7 +109,8 @@ struct ForwardOutput {
 class Engine {
  public:
   // NOT_FOUND for missing files; INVALID_ARGUMENT for damaged or ill-shaped ones;
-  // UNIMPLEMENTED for an unknown architecture or feature. Messages name the file.
+  // UNIMPLEMENTED for an unknown architecture, feature or device; FAILED_PRECONDITION for a device
+  // that is not there. Messages name the file or the device.
   static Result<std::unique_ptr<Engine>> Load(const EngineOptions& options);
   virtual ~Engine() = default;
 
@@ -136,7 +139,8 @@ class Engine {
 
   // Makes `rows` of the sequence's last Forward, a path from a child of the last
   // committed token downwards, its next committed tokens, and drops the others.
-  // Commits nothing if `rows` is empty. Unused pages are freed.
+  // Commits nothing if `rows` is empty. Unused pages are freed. INVALID_ARGUMENT if `rows` is no
+  // such path; INTERNAL if the device failed: the sequence is then of no more use.
   virtual Status Commit(KvSequence& sequence, std::span<const int32_t> rows) = 0;
 };
 

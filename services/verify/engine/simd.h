@@ -4,15 +4,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "services/verify/engine/bf16.h"
+
 // Sixteen fp32 lanes as a GCC vector: the compiler lowers them to whatever the
 // machine has. A lane's result never depends on another lane's, nor on how many
 // lanes the machine computes at once.
 namespace strata::engine {
-
-// A bfloat16 as it lies in memory.
-struct Bf16 {
-  uint16_t bits;
-};
 
 using F32x16 = float __attribute__((vector_size(64)));
 using I32x16 = int32_t __attribute__((vector_size(64)));
@@ -48,20 +45,6 @@ STRATA_INLINE void Store(const F32x16& value, Bf16* to) {
   std::memcpy(to, &half, sizeof(half));
 }
 STRATA_INLINE void Fill(float x, F32x16& out) { out = F32x16{} + x; }
-
-STRATA_INLINE float ToFloat(float x) { return x; }
-STRATA_INLINE float ToFloat(Bf16 x) {
-  const uint32_t word = static_cast<uint32_t>(x.bits) << 16;
-  float out;
-  std::memcpy(&out, &word, sizeof(out));
-  return out;
-}
-STRATA_INLINE void FromFloat(float x, float& out) { out = x; }
-STRATA_INLINE void FromFloat(float x, Bf16& out) {
-  uint32_t word;
-  std::memcpy(&word, &x, sizeof(word));
-  out.bits = x != x ? 0x7FC0 : static_cast<uint16_t>((word + 0x7FFF + ((word >> 16) & 1)) >> 16);
-}
 
 // The lanes' sum in one fixed order.
 STRATA_INLINE float Sum(const F32x16& v) {

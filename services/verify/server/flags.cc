@@ -62,7 +62,9 @@ void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
          "and gives other tokens, the same with and without drafts")
       ->check(CLI::IsMember({"native", "int8"}))
       ->default_str("native");
-  app.add_option("--device", flags.engine.device, "Where the model runs")->capture_default_str();
+  app.add_option("--device", flags.engine.device,
+                 "Where the model runs: cpu, or in a build with CUDA also cuda or cuda:N")
+      ->capture_default_str();
   app.add_option("--threads", flags.engine.threads, "Threads of a forward pass; 0 is one a core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();

@@ -1,14 +1,15 @@
 // Times plain decoding and draft-tree steps of a model. One JSON object on stdout.
 //
-//   engine_bench MODEL_DIR [bf16|fp32|int8] [THREADS] [CONTEXT]
+//   engine_bench [--device cpu|cuda|cuda:N] [--no-cuda-graphs] MODEL_DIR [bf16|fp32|int8] [THREADS]
+//                [CONTEXT]
 //
 // Run it with nothing else on the machine; compare ratios within one run.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "services/verify/engine/engine.h"
@@ -57,16 +58,29 @@ double TreeStep(Engine& engine, KvSequence& sequence, int rows) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) {
-    std::fprintf(stderr, "usage: engine_bench MODEL_DIR [bf16|fp32|int8] [THREADS] [CONTEXT]\n");
+  EngineOptions options;
+  std::vector<std::string> args;
+  for (int i = 1; i < argc; ++i) {
+    const std::string arg = argv[i];
+    if (arg == "--device" && i + 1 < argc) {
+      options.device = argv[++i];
+    } else if (arg == "--no-cuda-graphs") {
+      options.cuda_graphs = false;
+    } else {
+      args.push_back(arg);
+    }
+  }
+  if (args.empty() || args[0].starts_with("--")) {
+    std::fprintf(stderr,
+                 "usage: engine_bench [--device cpu|cuda|cuda:N] [--no-cuda-graphs] MODEL_DIR "
+                 "[bf16|fp32|int8] [THREADS] [CONTEXT]\n");
     return 2;
   }
-  EngineOptions options;
-  options.model_dir = argv[1];
-  if (argc > 2) options.dtype = std::strcmp(argv[2], "fp32") == 0 ? DType::kFp32 : DType::kBf16;
-  options.int8_weights = argc > 2 && std::strcmp(argv[2], "int8") == 0;
-  if (argc > 3) options.threads = std::atoi(argv[3]);
-  const int context = argc > 4 ? std::atoi(argv[4]) : 128;
+  options.model_dir = args[0];
+  if (args.size() > 1) options.dtype = args[1] == "fp32" ? DType::kFp32 : DType::kBf16;
+  options.int8_weights = args.size() > 1 && args[1] == "int8";
+  if (args.size() > 2) options.threads = std::atoi(args[2].c_str());
+  const int context = args.size() > 3 ? std::atoi(args[3].c_str()) : 128;
   options.kv_tokens = context + 1024;
   const double load_start = Seconds();
   auto engine = Engine::Load(options);
@@ -101,7 +115,8 @@ int main(int argc, char** argv) {
       "\"decode_tokens_per_second\": %.1f, \"step_ms\": {",
       (*engine)->info().exact ? "true" : "false", load, context / prefill_time, kTokens / decode);
   const char* separator = "";
-  for (int rows : {1, 2, 4, 8, 16, 32, 64}) {
+  for (int rows : {1, 2, 4, 8, 16, 32, 64, 128, 256}) {
+    if (rows > 64 && options.device == "cpu") break;
     std::printf("%s\"%d\": %.2f", separator, rows, TreeStep(**engine, *sequence, rows));
     separator = ", ";
   }
