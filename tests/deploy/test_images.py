@@ -107,6 +107,8 @@ def chroot_reason():
         return "needs unshare (package util-linux)"
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         return "this machine forbids mount namespaces"
+    if harness.thread_sanitized():
+        return "images do not have the thread sanitizer's list of what to suppress"
     return ""
 
 

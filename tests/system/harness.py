@@ -44,6 +44,11 @@ def binary(name: str) -> str:
     return str(environment_path("STRATA_BIN") / name)
 
 
+def thread_sanitized() -> bool:
+    """Whether the binaries are built with the thread sanitizer."""
+    return b"__tsan_init" in Path(binary("strata-draft")).read_bytes()
+
+
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -429,7 +429,7 @@ class LittleMemory(_Limit):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
-        if b"__tsan_init" in Path(harness.binary("strata-draft")).read_bytes():
+        if harness.thread_sanitized():
             self.impossible = "the thread sanitizer ends a process whose address space is limited"
 
     def begin(self) -> None:
