@@ -5,16 +5,10 @@
 #include <algorithm>
 #include <random>
 
+#include "tests/verify/linear_cost.h"
+
 namespace strata::verify {
 namespace {
-
-// Steps of 10 ms, and `per_row` for each row behind the first.
-StepCost Linear(double per_row) {
-  StepCost cost;
-  cost.Learn(1, 0, 10e-3);
-  cost.Learn(257, 0, 10e-3 + 256 * per_row);
-  return cost;
-}
 
 DraftTree Chain(std::initializer_list<float> confidences) {
   DraftTree tree;

@@ -7,17 +7,10 @@
 #include <vector>
 
 #include "services/verify/scheduler/node_budget.h"
+#include "tests/verify/linear_cost.h"
 
 namespace strata::verify {
 namespace {
-
-// Steps of 10 ms, and `per_row` for each row behind the first.
-StepCost Linear(double per_row) {
-  StepCost cost;
-  cost.Learn(1, 0, 10e-3);
-  cost.Learn(257, 0, 10e-3 + 256 * per_row);
-  return cost;
-}
 
 DraftTree Chain(int nodes, double confidence) {
   DraftTree tree;
