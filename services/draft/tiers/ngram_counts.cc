@@ -11,10 +11,8 @@ namespace {
 
 constexpr size_t kMinSlots = 16;
 constexpr size_t kMinCells = 4;
-// How many positions ahead of their use slots are fetched, and then, from those, the cells of
-// lists.
-constexpr size_t kAhead = 8;
-constexpr size_t kCellsAhead = 3;
+// Positions whose slots are fetched ahead of their use.
+constexpr size_t kAhead = 4;
 // A text of so many positions or more is given its room beforehand: growing on the way costs four
 // times as much as the counting.
 constexpr size_t kLongText = 128;
@@ -130,8 +128,7 @@ void NgramCounts::Teach(std::span<const TokenId> tokens, size_t begin) {
 }
 
 void NgramCounts::CountAll(std::span<const TokenId> tokens, size_t begin) {
-  const bool in_no_cache = tokens.size() - begin >= kSample;
-  // Keys of the next positions, fetched while others are counted: a long text's are in no cache.
+  // Keys of the next positions, fetched while others are counted.
   std::array<Hashes, kAhead> keys;
   std::array<int, kAhead> orders{};
   const auto prepare = [&](size_t position) {
@@ -143,18 +140,9 @@ void NgramCounts::CountAll(std::span<const TokenId> tokens, size_t begin) {
       if (table != nullptr) table->Prefetch(ahead[i]);
     }
   };
-  const auto prepare_cells = [&](size_t position) {
-    if (position >= tokens.size()) return;
-    const Hashes& ahead = keys[position % kAhead];
-    for (int i = 0; i < orders[position % kAhead]; ++i) {
-      const NgramTable* table = shards_[ShardOf(ahead[i])].owner.get();
-      if (table != nullptr) table->PrefetchCell(ahead[i]);
-    }
-  };
   for (size_t i = 0; i + 1 < kAhead; ++i) prepare(begin + i);
   for (size_t position = begin; position < tokens.size(); ++position) {
     prepare(position + kAhead - 1);
-    if (in_no_cache) prepare_cells(position + kCellsAhead);
     const Hashes& now = keys[position % kAhead];
     for (int i = 0; i < orders[position % kAhead]; ++i) Count(now[i], tokens[position]);
   }

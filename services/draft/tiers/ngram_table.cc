@@ -9,7 +9,9 @@ constexpr auto kRelaxed = std::memory_order_relaxed;
 
 }  // namespace
 
-NgramTable::NgramTable(size_t slots, size_t cells) : slots_(slots), cells_(cells) {}
+NgramTable::NgramTable(size_t slots, size_t cells) : slots_(slots), cells_(cells) {
+  for (size_t i = 0; i < cells; ++i) cells_[i].link.store(static_cast<uint32_t>(i + 1), kRelaxed);
+}
 
 size_t NgramTable::Bytes(size_t slots, size_t cells) {
   return sizeof(NgramTable) + slots * sizeof(Slot) + cells * sizeof(Cell);
@@ -67,10 +69,9 @@ NgramTable::Entry& NgramTable::EntryAt(uint32_t cell, uint32_t i) {
 }
 
 uint32_t NgramTable::TakeCell() {
-  ++used_cells_;
-  if (free_cell_ == kNoCell) return fresh_cell_++;
   const uint32_t cell = free_cell_;
   free_cell_ = cells_[cell].link.load(kRelaxed);
+  ++used_cells_;
   return cell;
 }
 

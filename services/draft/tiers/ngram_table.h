@@ -5,10 +5,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "common/base/draft_tree.h"
 #include "services/draft/tiers/evidence.h"
-#include "services/draft/tiers/zeroed_array.h"
 
 namespace strata::draft {
 
@@ -41,13 +41,6 @@ class NgramTable {
   bool cells_full() const { return used_cells_ + 2 > cells_.size(); }
 
   void Prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[Place(hash)]); }
-  // The first cell of its list, if it is where the search for it begins, as most are.
-  void PrefetchCell(uint64_t hash) const {
-    const Slot& slot = slots_[Place(hash)];
-    const uint32_t next = slot.next.load(std::memory_order_relaxed);
-    if (slot.hash.load(std::memory_order_relaxed) != hash || (next & kListBit) == 0) return;
-    __builtin_prefetch(&cells_[next & ~kListBit]);
-  }
   // Null if the context is not there.
   const Slot* Find(uint64_t hash) const;
   // Fills total, size and continuations.
@@ -62,7 +55,6 @@ class NgramTable {
 
  private:
   static constexpr uint32_t kListBit = uint32_t{1} << 31;
-  static constexpr uint32_t kNoCell = UINT32_MAX;
   static constexpr int kCellEntries = 4;
   static_assert(kMaxContinuations == 2 * kCellEntries);
 
@@ -93,14 +85,11 @@ class NgramTable {
   void DiscountInList(uint32_t cell, TokenId token);
   void Erase(size_t place);
 
-  ZeroedArray<Slot> slots_;
-  ZeroedArray<Cell> cells_;
+  std::vector<Slot> slots_;
+  std::vector<Cell> cells_;
   size_t used_slots_ = 0;
   size_t used_cells_ = 0;
-  // Cells from here on were never used; those before it that are free are linked from free_cell_,
-  // kNoCell being the end.
-  uint32_t fresh_cell_ = 0;
-  uint32_t free_cell_ = kNoCell;
+  uint32_t free_cell_ = 0;
 };
 
 }  // namespace strata::draft
