@@ -112,7 +112,8 @@ def chroot_reason():
     return ""
 
 
-needs_chroot = pytest.mark.skipif(bool(chroot_reason()), reason=chroot_reason())
+NO_CHROOT = chroot_reason()
+needs_chroot = pytest.mark.skipif(bool(NO_CHROOT), reason=NO_CHROOT)
 
 # $1 is the root; then "HOST:MOUNT_PATH:ro|rw" words up to "--", then the command.
 CONTAINER = """

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <optional>
 #include <utility>
 
@@ -16,6 +15,7 @@
 #include "services/verify/engine/parallel.h"
 #include "services/verify/engine/ranking.h"
 #include "services/verify/engine/rotary.h"
+#include "services/verify/engine/row_invariance.h"
 
 namespace strata::engine {
 namespace {
@@ -116,28 +116,14 @@ class CpuModel final : public Model {
 
   std::vector<std::string> EnsureRowInvariance() override {
     std::vector<std::string> notes = {"one row alone is padded to two"};
-    // Layers of one shape run the same kernel.
-    std::map<std::pair<int64_t, int64_t>, bool> known;
-    auto ensure = [&](PackedLinear& linear) {
-      const auto shape = std::make_pair(linear.out_features(), linear.in_features());
-      auto it = known.find(shape);
-      if (it == known.end()) {
-        it = known.emplace(shape, linear.CheckRowInvariance()).first;
-        if (!it->second) {
-          notes.push_back("linear layers of " + std::to_string(shape.first) + " x " +
-                          std::to_string(shape.second) +
-                          " are not row-invariant on this machine: computed in pairs of rows");
-        }
-      }
-      if (!it->second) linear.UsePairs();
-    };
+    std::vector<PackedLinear*> linears;
     for (Layer& layer : layers_) {
-      ensure(*layer.qkv);
-      ensure(*layer.output);
-      ensure(*layer.gate_up);
-      ensure(*layer.down);
+      linears.insert(linears.end(), {&*layer.qkv, &*layer.output, &*layer.gate_up, &*layer.down});
     }
-    ensure(*head_);
+    linears.push_back(&*head_);
+    ReplaceRowVariant(
+        linears, "machine", "computed in pairs of rows",
+        [](PackedLinear& linear) { linear.UsePairs(); }, notes);
     return notes;
   }
 

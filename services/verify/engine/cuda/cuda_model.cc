@@ -9,7 +9,6 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,6 +21,7 @@
 #include "services/verify/engine/cuda/step_buffer.h"
 #include "services/verify/engine/cuda/stream_launcher.h"
 #include "services/verify/engine/ranking.h"
+#include "services/verify/engine/row_invariance.h"
 
 namespace strata::engine::cuda {
 namespace {
@@ -105,21 +105,11 @@ class CudaModel final : public Model {
     const c10::cuda::CUDAStreamGuard guard(stream_);
     std::vector<std::string> notes = {"linear layers are computed in blocks of " +
                                       std::to_string(kLinearRows) + " rows"};
-    // Layers of one shape run the same kernel.
-    std::map<std::pair<int64_t, int64_t>, bool> known;
-    for (const auto& linear : linears_) {
-      const auto shape = std::make_pair(linear->out_features(), linear->in_features());
-      auto it = known.find(shape);
-      if (it == known.end()) {
-        it = known.emplace(shape, linear->CheckRowInvariance()).first;
-        if (!it->second) {
-          notes.push_back("linear layers of " + std::to_string(shape.first) + " x " +
-                          std::to_string(shape.second) +
-                          " are not row-invariant on this device: computed row by row");
-        }
-      }
-      if (!it->second) linear->UseRows();
-    }
+    std::vector<BlockLinear<T>*> linears;
+    for (const auto& linear : linears_) linears.push_back(linear.get());
+    ReplaceRowVariant(
+        linears, "device", "computed row by row", [](BlockLinear<T>& linear) { linear.UseRows(); },
+        notes);
     graphs_.Clear();
     return notes;
   }
