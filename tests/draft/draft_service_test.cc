@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -15,9 +14,11 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "tests/common/raw_call.h"
 #include "tests/draft/reference_tier.h"
 #include "tests/draft/test_util.h"
 
@@ -221,7 +222,8 @@ TEST_F(DraftServiceTest, MalformedSequencesAreAnsweredOneByOne) {
   expect(0, v1::SEQUENCE_STATUS_INVALID, "tokens[1] is 1000");
   expect(1, v1::SEQUENCE_STATUS_INVALID, "tokens[1] is 4294967295");
   expect(2, v1::SEQUENCE_STATUS_OK, "");
-  expect(3, v1::SEQUENCE_STATUS_INVALID, "policy");
+  expect(3, v1::SEQUENCE_STATUS_INVALID,
+         "policy is 77, which is not a policy (0: the default, 1: locality, 2: calibrated)");
   expect(4, v1::SEQUENCE_STATUS_INVALID, "at least one token");
   expect(5, v1::SEQUENCE_STATUS_INVALID, "accepted_nodes");
   expect(6, v1::SEQUENCE_STATUS_EXHAUSTED, "4294967296 tokens");
@@ -257,36 +259,30 @@ TEST_F(DraftServiceTest, AMessageOf64MiBIsRefusedWithAStatus) {
   ExpectHealthy();
 }
 
-// Bytes that are no protobuf message at all.
-TEST_F(DraftServiceTest, GarbageEndsTheCallAndNothingElse) {
-  for (const char* method :
-       {"/strata.v1.DraftService/DraftStream", "/strata.v1.DraftService/DraftOnce"}) {
-    grpc::GenericStub generic(channel_);
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
-    grpc::CompletionQueue queue;
-    const auto call = generic.PrepareCall(&context, method, &queue);
-    const auto wait = [&queue] {
-      void* tag;
-      bool ok = false;
-      queue.Next(&tag, &ok);
-      return ok;
-    };
-    call->StartCall(nullptr);
-    ASSERT_TRUE(wait());
-    const grpc::Slice slice("\xff\xff\xff\xff garbage");
-    call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
-    ASSERT_TRUE(wait());
-    grpc::ByteBuffer answer;
-    call->Read(&answer, nullptr);
-    EXPECT_FALSE(wait()) << "an answer to garbage";
-    grpc::Status status;
-    call->Finish(&status, nullptr);
-    ASSERT_TRUE(wait());
-    EXPECT_NE(status.error_code(), grpc::DEADLINE_EXCEEDED);
-    EXPECT_TRUE(status.error_code() == grpc::INVALID_ARGUMENT ||
-                status.error_code() == grpc::INTERNAL)
-        << method << ": " << status.error_code();
+TEST_F(DraftServiceTest, BytesThatAreNoMessageAreRefusedWithASentence) {
+  v1::DraftRequest request = Request();
+  Add(request, 1, 0, {1, 2, 1});
+  v1::DraftOnceRequest once;
+  Fill(*once.mutable_handshake());
+  const auto half = [](const std::string& whole) { return whole.substr(0, whole.size() / 2); };
+  struct Case {
+    const char* method;
+    const char* message;
+    std::string bytes;
+  };
+  const std::string garbage = "\xff\xff\xff\xff garbage";
+  for (const Case& test : {Case{"DraftStream", "DraftRequest", garbage},
+                           Case{"DraftStream", "DraftRequest", half(request.SerializeAsString())},
+                           Case{"DraftOnce", "DraftOnceRequest", garbage},
+                           Case{"DraftOnce", "DraftOnceRequest", half(once.SerializeAsString())},
+                           // A tenant (field 5) of one byte that no UTF-8 has.
+                           Case{"DraftOnce", "DraftOnceRequest", "\x2a\x01\xff"},
+                           Case{"GetDraftInfo", "GetDraftInfoRequest", garbage}}) {
+    const grpc::Status status = CallWithBytes(
+        channel_, absl::StrCat("/strata.v1.DraftService/", test.method), test.bytes);
+    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << test.method;
+    EXPECT_THAT(status.error_message(),
+                HasSubstr(absl::StrCat("is not a strata.v1.", test.message)));
   }
   ExpectHealthy();
 }

@@ -4,9 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
@@ -21,6 +21,7 @@
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/verify/drafting/embedded_draft_source.h"
+#include "tests/common/raw_call.h"
 #include "tests/common/trace/trace_file.h"
 #include "tests/verify/fake_engine.h"
 
@@ -233,33 +234,99 @@ TEST_F(GenerateServiceTest, AMessageOf64MiBIsRefusedWithAStatus) {
   ExpectHealthy();
 }
 
-TEST_F(GenerateServiceTest, GarbageEndsTheCallAndNothingElse) {
-  grpc::GenericStub generic(channel_);
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(30));
-  grpc::CompletionQueue queue;
-  const auto call = generic.PrepareCall(&context, "/strata.v1.GenerateService/Generate", &queue);
-  const auto wait = [&queue] {
-    void* tag;
-    bool ok = false;
-    queue.Next(&tag, &ok);
-    return ok;
-  };
-  call->StartCall(nullptr);
-  ASSERT_TRUE(wait());
-  const grpc::Slice slice("\xff\xff\xff\xff garbage");
-  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
-  ASSERT_TRUE(wait());
-  grpc::ByteBuffer answer;
-  call->Read(&answer, nullptr);
-  EXPECT_FALSE(wait()) << "an answer to garbage";
-  grpc::Status status;
-  call->Finish(&status, nullptr);
-  ASSERT_TRUE(wait());
-  EXPECT_TRUE(status.error_code() == grpc::INVALID_ARGUMENT ||
-              status.error_code() == grpc::INTERNAL)
-      << status.error_code();
+TEST_F(GenerateServiceTest, BytesThatAreNoMessageAreRefusedWithASentence) {
+  const std::string whole = Good().SerializeAsString();
+  v1::GenerateRequest tokens;
+  for (int i = 0; i < 100; ++i) tokens.mutable_tokens()->add_ids(i % 64);
+  const std::string cut = tokens.SerializeAsString().substr(0, 50);
+  // A text, which is field 1 of both requests, of one byte that no UTF-8 has.
+  const std::string not_utf8("\x0a\x01\xff");
+  for (const std::string& bytes : {std::string("\xff\xff\xff\xff garbage"), cut, not_utf8,
+                                   whole + "\x07", whole.substr(0, whole.size() / 2)}) {
+    const grpc::Status status =
+        CallWithBytes(channel_, "/strata.v1.GenerateService/Generate", bytes);
+    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_THAT(status.error_message(), HasSubstr("is not a strata.v1.GenerateRequest"));
+  }
+  EXPECT_EQ(service_->counters().by_status[grpc::INVALID_ARGUMENT].value(), 5u);
+  for (const std::string& bytes : {std::string("\xff\xff\xff\xff garbage"), not_utf8}) {
+    const grpc::Status status =
+        CallWithBytes(channel_, "/strata.v1.GenerateService/Tokenize", bytes);
+    EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << status.error_message();
+    EXPECT_THAT(status.error_message(), HasSubstr("is not a strata.v1.TokenizeRequest"));
+  }
+  const grpc::Status status =
+      CallWithBytes(channel_, "/strata.v1.GenerateService/GetModelInfo", "\x07");
+  EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << status.error_message();
+  EXPECT_THAT(status.error_message(), HasSubstr("is not a strata.v1.GetModelInfoRequest"));
   ExpectHealthy();
+}
+
+TEST_F(GenerateServiceTest, AnyFinalTokenEndsTheAnswer) {
+  // What the model says when nothing stops it.
+  v1::GenerateRequest request = Good();
+  request.set_max_tokens(60);
+  request.mutable_sampling()->set_temperature(1);
+  request.mutable_sampling()->set_seed(3);
+  const Outcome free = Run(request);
+  ASSERT_EQ(free.tokens.size(), 60u);
+  EXPECT_EQ(free.last.finish_reason(), v1::FINISH_REASON_LENGTH);
+  const auto up_to = [&free](std::initializer_list<uint32_t> final_tokens) {
+    auto end = std::find_first_of(free.tokens.begin(), free.tokens.end(), final_tokens.begin(),
+                                  final_tokens.end());
+    if (end != free.tokens.end()) ++end;
+    return std::vector<uint32_t>(free.tokens.begin(), end);
+  };
+  // Two that come late: the second of the pair ends it where that comes first.
+  const uint32_t late = free.tokens[40];
+  const uint32_t earlier = free.tokens[25];
+  for (const bool disabled : {false, true}) {
+    request.mutable_speculation()->set_disabled(disabled);
+    request.clear_stop_token_ids();
+    request.add_stop_token_ids(late);
+    const Outcome one = Run(request);
+    EXPECT_EQ(one.last.finish_reason(), v1::FINISH_REASON_EOS);
+    EXPECT_EQ(one.tokens, up_to({late}));
+    request.add_stop_token_ids(earlier);
+    const Outcome two = Run(request);
+    EXPECT_EQ(two.last.finish_reason(), v1::FINISH_REASON_EOS);
+    EXPECT_EQ(two.tokens, up_to({late, earlier}));
+  }
+}
+
+// The model's own, of which it may have several (generation_config.json).
+TEST_F(GenerateServiceTest, EachEndOfSequenceTokenOfTheModelEndsTheAnswer) {
+  v1::GenerateRequest request = Good();
+  request.set_max_tokens(400);
+  request.mutable_sampling()->set_temperature(1);
+  request.mutable_sampling()->set_seed(5);
+  const Outcome free = Run(request);
+  ASSERT_EQ(free.tokens.size(), 400u);
+  const auto eos = std::find(free.tokens.begin(), free.tokens.end(), uint32_t{kFakeEos});
+  ASSERT_NE(eos, free.tokens.end()) << "choose another seed";
+  // Another reader of the same model, that has two: the fake one's, and what comes first here.
+  const auto first = static_cast<int32_t>(free.tokens[10]);
+  ASSERT_LT(std::find(free.tokens.begin(), free.tokens.end(), free.tokens[10]), eos);
+  request.set_ignore_eos(false);
+  const Outcome stopped = Run(request);
+  EXPECT_EQ(stopped.last.finish_reason(), v1::FINISH_REASON_EOS);
+  EXPECT_EQ(stopped.tokens, std::vector<uint32_t>(free.tokens.begin(), eos + 1));
+
+  const std::vector<int32_t> both = {kFakeEos, first};
+  const RequestReader reader(tokenizer_, &chat_template_, kFakeVocab, both, RequestLimits());
+  auto read = reader.Read(request);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->final_tokens, both);
+  GenerateService service(*scheduler_, engine_, reader, ServiceIdentity{"fake", "f", "1.2.3"});
+  const std::array<grpc::Service*, 1> services = {&service};
+  auto server = rpc::Server::Start({}, services);
+  ASSERT_TRUE(server.ok()) << server.status();
+  stub_ = v1::GenerateService::NewStub(
+      grpc::CreateChannel((*server)->address(), grpc::InsecureChannelCredentials()));
+  const Outcome sooner = Run(request);
+  EXPECT_EQ(sooner.last.finish_reason(), v1::FINISH_REASON_EOS);
+  EXPECT_EQ(sooner.tokens.back(), static_cast<uint32_t>(first));
+  EXPECT_LE(sooner.tokens.size(), 11u);
 }
 
 TEST_F(GenerateServiceTest, CancelledAndExpiredCallsFreeTheirPages) {

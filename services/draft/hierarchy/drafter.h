@@ -14,7 +14,7 @@
 
 namespace strata::draft {
 
-enum class Policy : uint8_t { kDefault = 0, kLocality = 1, kCalibrated = 2 };
+enum class Policy : int32_t { kDefault = 0, kLocality = 1, kCalibrated = 2 };
 
 // The in-process form of strata.v1.SequenceRequest; see proto/strata/v1/draft.proto
 // for what each field means. Spans are borrowed for the call.

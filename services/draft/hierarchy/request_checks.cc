@@ -81,7 +81,8 @@ absl::Status CheckPolicy(Policy policy) {
       return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("policy ", static_cast<int>(policy), " is unknown to this service"));
+      absl::StrCat("policy is ", static_cast<int>(policy),
+                   ", which is not a policy (0: the default, 1: locality, 2: calibrated)"));
 }
 
 absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int64_t vocab_size) {

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/steady_clock.h"
+#include "common/rpc/request_parsing.h"
 #include "common/rpc/status.h"
 #include "services/draft/hierarchy/request_checks.h"
 #include "services/draft/server/draft_spans.h"
@@ -21,8 +22,10 @@ namespace strata::draft {
 namespace {
 constexpr size_t kLargeMessageBytes = size_t{1} << 20;
 
-// Place of the method in the service, as declared in draft.proto.
+// Places of the methods in the service, as declared in draft.proto.
 constexpr int kDraftStreamIndex = 0;
+constexpr int kDraftOnceIndex = 1;
+constexpr int kGetDraftInfoIndex = 2;
 // Bound of DraftRequest.sequences.
 constexpr int kMaxSequences = 1024;
 
@@ -86,13 +89,9 @@ DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint, 
       tokenizer_fingerprint_(std::move(tokenizer_fingerprint)),
       version_(std::move(version)),
       tracer_(tracer) {
-  using Handler =
-      grpc::internal::BidiStreamingHandler<DraftService, grpc::ByteBuffer, v1::DraftResponse>;
-  // The way of gRPC's own generated code to put another handler in the place of a method's.
-  MarkMethodStreamed(kDraftStreamIndex,
-                     new Handler([](DraftService* self, grpc::ServerContext* context,
-                                    auto* stream) { return self->ServeStream(context, stream); },
-                                 this));
+  MarkMethodStreamed(kDraftStreamIndex, rpc::NewStreamHandler(this, &DraftService::ServeStream));
+  MarkMethodStreamed(kDraftOnceIndex, rpc::NewUnaryHandler(this, &DraftService::DraftOnce));
+  MarkMethodStreamed(kGetDraftInfoIndex, rpc::NewUnaryHandler(this, &DraftService::GetDraftInfo));
 }
 
 grpc::Status DraftService::ServeStream(
@@ -121,10 +120,7 @@ grpc::Status DraftService::AnswerMessages(
   while (stream->Read(&bytes)) {
     const absl::Time received = SteadyNow();
     const bool large = bytes.Length() > kLargeMessageBytes;
-    if (!grpc::SerializationTraits<v1::DraftRequest>::Deserialize(&bytes, &request).ok()) {
-      return grpc::Status(grpc::INVALID_ARGUMENT,
-                          "a message of the stream is not a strata.v1.DraftRequest");
-    }
+    if (grpc::Status parsed = rpc::ParseRequest(bytes, request); !parsed.ok()) return parsed;
     // A message that came in before the drain is answered all the same.
     registered.SetBusy(true);
     absl::Status status = session.Handshake(request);

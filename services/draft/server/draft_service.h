@@ -51,8 +51,7 @@ class DraftService final : public v1::DraftService::Service {
   const Counters& counters() const { return counters_; }
 
  private:
-  // DraftStream. Takes messages as bytes: with parsed ones, Read() tells a message that cannot be
-  // parsed from the end of the stream by nothing, and the call would end with OK.
+  // DraftStream.
   grpc::Status ServeStream(grpc::ServerContext* context,
                            grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream);
   // ServeStream, but for counting the stream.

@@ -7,7 +7,7 @@
 
 namespace strata::draft {
 
-// Tiers and statuses are cast from one enum to the other.
+// Tiers, statuses and policies are cast from one enum to the other.
 static_assert(v1::TIER_PREDICTED == static_cast<int>(TierKind::kPredicted));
 static_assert(v1::TIER_CONTEXT == static_cast<int>(TierKind::kContext));
 static_assert(v1::TIER_MODEL == static_cast<int>(TierKind::kModel));
@@ -17,6 +17,9 @@ static_assert(v1::SEQUENCE_STATUS_OK == static_cast<int>(SequenceStatus::kOk));
 static_assert(v1::SEQUENCE_STATUS_UNKNOWN == static_cast<int>(SequenceStatus::kUnknown));
 static_assert(v1::SEQUENCE_STATUS_INVALID == static_cast<int>(SequenceStatus::kInvalid));
 static_assert(v1::SEQUENCE_STATUS_EXHAUSTED == static_cast<int>(SequenceStatus::kExhausted));
+static_assert(v1::POLICY_UNSPECIFIED == static_cast<int>(Policy::kDefault));
+static_assert(v1::POLICY_LOCALITY == static_cast<int>(Policy::kLocality));
+static_assert(v1::POLICY_CALIBRATED == static_cast<int>(Policy::kCalibrated));
 
 namespace {
 
@@ -25,27 +28,13 @@ std::span<const int32_t> SignedView(const google::protobuf::RepeatedField<uint32
   return {reinterpret_cast<const int32_t*>(field.data()), static_cast<size_t>(field.size())};
 }
 
-// A number that no Policy has, for enum values of a newer protocol.
-constexpr auto kUnknownPolicy = static_cast<Policy>(255);
-
 }  // namespace
 
 std::span<const TokenId> TokensOf(const google::protobuf::RepeatedField<uint32_t>& field) {
   return SignedView(field);
 }
 
-Policy PolicyOf(v1::Policy policy) {
-  switch (policy) {
-    case v1::POLICY_UNSPECIFIED:
-      return Policy::kDefault;
-    case v1::POLICY_LOCALITY:
-      return Policy::kLocality;
-    case v1::POLICY_CALIBRATED:
-      return Policy::kCalibrated;
-    default:
-      return kUnknownPolicy;
-  }
-}
+Policy PolicyOf(v1::Policy policy) { return static_cast<Policy>(policy); }
 
 SequenceUpdate UpdateOf(const v1::SequenceRequest& request) {
   SequenceUpdate update;

@@ -13,11 +13,17 @@
 #include "common/base/steady_clock.h"
 #include "common/rpc/client_trace.h"
 #include "common/rpc/request_id.h"
+#include "common/rpc/request_parsing.h"
 #include "common/rpc/status.h"
 #include "services/verify/server/stream_sink.h"
 
 namespace strata::verify {
 namespace {
+
+// Places of the methods in the service, as declared in generate.proto.
+constexpr int kGenerateIndex = 0;
+constexpr int kGetModelInfoIndex = 1;
+constexpr int kTokenizeIndex = 2;
 
 // How soon a cancelled call is noticed while the scheduler has nothing for it.
 constexpr absl::Duration kCancelPoll = absl::Milliseconds(50);
@@ -87,16 +93,30 @@ uint64_t MostTokens(const GenerationRequest& request, const engine::EngineInfo& 
 
 }  // namespace
 
-grpc::Status GenerateService::Generate(grpc::ServerContext* context,
-                                       const v1::GenerateRequest* request,
-                                       grpc::ServerWriter<v1::GenerateResponse>* writer) {
+GenerateService::GenerateService(Scheduler& scheduler, const engine::Engine& engine,
+                                 const RequestReader& reader, ServiceIdentity identity,
+                                 RequestGate* gate, const RequestTracing& tracing)
+    : scheduler_(scheduler),
+      engine_(engine),
+      reader_(reader),
+      identity_(std::move(identity)),
+      gate_(gate),
+      tracing_(tracing) {
+  MarkMethodStreamed(kGenerateIndex, rpc::NewStreamHandler(this, &GenerateService::ServeGenerate));
+  MarkMethodStreamed(kGetModelInfoIndex, rpc::NewUnaryHandler(this, &GenerateService::GetModelInfo));
+  MarkMethodStreamed(kTokenizeIndex, rpc::NewUnaryHandler(this, &GenerateService::Tokenize));
+}
+
+grpc::Status GenerateService::ServeGenerate(grpc::ServerContext* context, AnswerStream* stream) {
   RequestRecord record(counters_, SteadyNow());
   grpc::Status status;
   try {
-    record.set_id(rpc::TakeRequestId(*context, request->request_id()));
+    v1::GenerateRequest request;
+    status = rpc::ReadRequest(*stream, request);
+    record.set_id(rpc::TakeRequestId(*context, request.request_id()));
     const auto client = rpc::ClientTrace(*context);
     record.set_trace(client, tracing_.Begin(client));
-    status = Serve(*context, *request, *writer, record);
+    if (status.ok()) status = Answer(*context, request, *stream, record);
   } catch (const std::exception& error) {
     // Out of memory and the like must not take the service down.
     status = rpc::ToGrpcStatus(absl::InternalError(error.what()));
@@ -105,10 +125,9 @@ grpc::Status GenerateService::Generate(grpc::ServerContext* context,
   return status;
 }
 
-grpc::Status GenerateService::Serve(grpc::ServerContext& context,
-                                    const v1::GenerateRequest& request,
-                                    grpc::ServerWriter<v1::GenerateResponse>& writer,
-                                    RequestRecord& record) {
+grpc::Status GenerateService::Answer(grpc::ServerContext& context,
+                                     const v1::GenerateRequest& request, AnswerStream& stream,
+                                     RequestRecord& record) {
   std::optional<RequestGate::Pass> pass;
   if (gate_ != nullptr) {
     auto admitted = gate_->Admit(context, request.tenant());
@@ -140,7 +159,7 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
     for (const GenerationChunk& chunk : chunks) {
       response.Clear();
       FillChunk(chunk, response);
-      if (!sink->cancelled() && !writer.Write(response)) sink->Cancel();
+      if (!sink->cancelled() && !stream.Write(response)) sink->Cancel();
     }
   }
   if (pass) pass->quota.SetUsedTokens(end->stats.prompt_tokens + end->stats.output_tokens);
@@ -148,7 +167,7 @@ grpc::Status GenerateService::Serve(grpc::ServerContext& context,
     v1::GenerateResponse last;
     last.set_finish_reason(ToProto(end->reason));
     FillStatistics(end->stats, seed, *last.mutable_statistics());
-    writer.Write(last);
+    stream.Write(last);
   }
   record.set_stats(std::move(end->stats), end->reason);
   return rpc::ToGrpcStatus(end->status);

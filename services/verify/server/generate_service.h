@@ -1,6 +1,11 @@
 #ifndef STRATA_SERVICES_VERIFY_SERVER_GENERATE_SERVICE_H_
 #define STRATA_SERVICES_VERIFY_SERVER_GENERATE_SERVICE_H_
 
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/status.h>
+#include <grpcpp/support/sync_stream.h>
+
 #include <string>
 
 #include "services/verify/engine/engine.h"
@@ -28,16 +33,8 @@ class GenerateService final : public v1::GenerateService::Service {
   // the request names.
   GenerateService(Scheduler& scheduler, const engine::Engine& engine, const RequestReader& reader,
                   ServiceIdentity identity, RequestGate* gate = nullptr,
-                  const RequestTracing& tracing = {})
-      : scheduler_(scheduler),
-        engine_(engine),
-        reader_(reader),
-        identity_(std::move(identity)),
-        gate_(gate),
-        tracing_(tracing) {}
+                  const RequestTracing& tracing = {});
 
-  grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
-                        grpc::ServerWriter<v1::GenerateResponse>* writer) override;
   grpc::Status GetModelInfo(grpc::ServerContext* context, const v1::GetModelInfoRequest* request,
                             v1::GetModelInfoResponse* response) override;
   grpc::Status Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
@@ -47,9 +44,13 @@ class GenerateService final : public v1::GenerateService::Service {
   const ServiceIdentity& identity() const { return identity_; }
 
  private:
-  // Generate, but for what is told of it.
-  grpc::Status Serve(grpc::ServerContext& context, const v1::GenerateRequest& request,
-                     grpc::ServerWriter<v1::GenerateResponse>& writer, RequestRecord& record);
+  using AnswerStream = grpc::ServerReaderWriter<v1::GenerateResponse, grpc::ByteBuffer>;
+
+  // Generate.
+  grpc::Status ServeGenerate(grpc::ServerContext* context, AnswerStream* stream);
+  // ServeGenerate, but for what is told of it.
+  grpc::Status Answer(grpc::ServerContext& context, const v1::GenerateRequest& request,
+                      AnswerStream& stream, RequestRecord& record);
 
   Scheduler& scheduler_;
   const engine::Engine& engine_;
