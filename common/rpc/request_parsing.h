@@ -16,8 +16,8 @@
 // generated code), in the constructor of the service: gRPC then hands over the messages as bytes.
 namespace strata::rpc {
 
-// Takes the bytes out of `bytes`. INVALID_ARGUMENT with the message's name if they cannot be parsed:
-// cut short, damaged, or with a string that is not UTF-8.
+// Takes the bytes out of `bytes`. INVALID_ARGUMENT with the message's name if they cannot be
+// parsed: cut short, damaged, or with a string that is not UTF-8.
 grpc::Status ParseRequest(grpc::ByteBuffer& bytes, google::protobuf::Message& request);
 
 // Reads and parses the one request of a call. INVALID_ARGUMENT also if none came (of a message over
@@ -48,9 +48,10 @@ grpc::internal::MethodHandler* NewStreamHandler(
 
 // A handler for a method of one request and one response. `service` is borrowed.
 template <typename Service, typename Request, typename Response>
-grpc::internal::MethodHandler* NewUnaryHandler(
-    Service* service,
-    grpc::Status (Service::*serve)(grpc::ServerContext*, const Request*, Response*)) {
+grpc::internal::MethodHandler* NewUnaryHandler(Service* service,
+                                               grpc::Status (Service::*serve)(grpc::ServerContext*,
+                                                                              const Request*,
+                                                                              Response*)) {
   return new grpc::internal::BidiStreamingHandler<Service, grpc::ByteBuffer, Response>(
       [serve](Service* self, grpc::ServerContext* context,
               grpc::ServerReaderWriter<Response, grpc::ByteBuffer>* stream) {

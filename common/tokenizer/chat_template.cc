@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/tokenizer/json.h"
+#include "common/tokenizer/template_bounds.h"
 #include "common/tokenizer/utf8.h"
 #include "minja.hpp"
 
@@ -140,6 +141,10 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::stri
     for (const char* name : kSpecialTokens) {
       const Json* value = config.ok() ? Find(*config, name) : nullptr;
       if (value != nullptr) special_tokens.emplace_back(name, TokenText(*value));
+    }
+    if (absl::Status bounds = tokenizer::CheckTemplateBounds(text); !bounds.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("chat template of ", path, ": ", bounds.message()));
     }
     try {
       return std::make_unique<MinjaTemplate>(minja::Parser::parse(text, kOptions),

@@ -81,6 +81,68 @@ TEST_F(ChatLoad, DamageIsInvalidArgument) {
   }
 }
 
+// What a file says must not be able to end the process: parsing and rendering recurse.
+TEST_F(ChatLoad, WhatIsTooLongOrTooDeepIsInvalidArgument) {
+  const auto repeat = [](const std::string& text, int times) {
+    std::string out;
+    for (int i = 0; i < times; ++i) out += text;
+    return out;
+  };
+  struct Case {
+    std::string text;
+    std::string says;
+  };
+  for (const auto& [text, says] : {
+           Case{repeat("x ", 1 << 17) + "x",
+                "line 1: the template has 262145 bytes, at most 262144"},
+           Case{"x\n" + repeat(" ", 30000) + "{%- if 1 %}{% endif %}",
+                "a stretch of white space has"},
+           Case{"{#" + repeat("c", 100000) + "#}",
+                "line 1: a comment has 100002 bytes, at most 8192"},
+           Case{"{{ " + repeat("(", 10000) + "1" + repeat(")", 10000) + " }}",
+                "65 levels of brackets"},
+           Case{"{{ " + repeat("[", 10000) + repeat("]", 10000) + " }}", "65 levels of brackets"},
+           Case{"{{ " + repeat("{'a':", 10000) + "1" + repeat("}", 10000) + " }}",
+                "65 levels of brackets"},
+           Case{"{{ " + repeat("not ", 30000) + "1 }}", "a tag has 2049 bytes outside of strings"},
+           Case{"{{ 1 " + repeat("if 1 else 2 ", 1000) + " }}", "a tag has 2049 bytes"},
+           Case{"{{ a" + repeat(".a", 3000) + " }}", "a tag has 2049 bytes"},
+           Case{"\n\n" + repeat("{% if 1 %}", 1000) + repeat("{% endif %}", 1000),
+                "line 3: the template has 65 levels of blocks, at most 64"},
+           Case{repeat("{%- for x in [1] %}", 500) + repeat("{% endfor %}", 500),
+                "65 levels of blocks"},
+           Case{repeat("{% set a %}", 500) + repeat("{% endset %}", 500), "65 levels of blocks"},
+           Case{"{% if 1 %}" + repeat("{% elif 1 %}", 3000) + "{% endif %}",
+                "1025 tags, at most 1024"},
+       }) {
+    Write("chat_template.jinja", text);
+    const auto chat = ChatTemplate::Load(folder_);
+    EXPECT_EQ(chat.status().code(), absl::StatusCode::kInvalidArgument) << text.substr(0, 20);
+    EXPECT_THAT(std::string(chat.status().message()), HasSubstr(says));
+  }
+  // The most that is allowed is parsed and rendered.
+  for (const auto& [text, wanted] : std::initializer_list<std::pair<std::string, std::string>>{
+           {repeat(" ", 4096) + "x", repeat(" ", 4096) + "x"},
+           {"x" + repeat(" ", 4096) + "{{- 'y' }}", "xy"},
+           {"{#" + repeat("c", 8190) + "#}x", "x"},
+           {"{{ '" + repeat("s", 200000) + "' }}", repeat("s", 200000)},
+           {"{{ " + repeat("(", 64) + "1" + repeat(")", 64) + " }}", "1"},
+           {"{{ " + repeat("not ", 510) + "true }}", "True"},
+           {"{{ 1" + repeat("+1", 1000) + " }}", "1001"},
+           {"{{ 1 " + repeat("if 1 else 2 ", 160) + " }}", "1"},
+           {repeat("{% if 1 %}", 64) + "x" + repeat("{% endif %}", 64), "x"},
+           {repeat("{% for x in [1] %}", 64) + "x" + repeat("{% endfor %}", 64), "x"},
+           {repeat("{% set x = 1 %}", 1000) + "{{ {'a': {'b': '}}'}}['a']['b'] }}", "}}"},
+       }) {
+    Write("chat_template.jinja", text);
+    const auto chat = ChatTemplate::Load(folder_);
+    ASSERT_TRUE(chat.ok()) << chat.status() << text.substr(0, 20);
+    const auto rendered = (*chat)->Render({{"user", "hi"}}, false);
+    ASSERT_TRUE(rendered.ok()) << rendered.status() << text.substr(0, 20);
+    EXPECT_EQ(*rendered, wanted) << text.substr(0, 20);
+  }
+}
+
 TEST_F(ChatLoad, RaiseExceptionReachesTheCaller) {
   Write("chat_template.jinja",
         "{% if messages[0].role == 'odd' %}{{ raise_exception('no such role') }}{% endif %}"

@@ -14,8 +14,8 @@
 
 namespace strata {
 
-// Calls `method` ("/package.Service/Method") with `bytes` as its one message, whatever they are, and
-// returns how the call ended. An answer in between fails the test.
+// Calls `method` ("/package.Service/Method") with `bytes` as its one message, whatever they are,
+// and returns how the call ended. An answer in between fails the test.
 inline grpc::Status CallWithBytes(const std::shared_ptr<grpc::Channel>& channel,
                                   const std::string& method, const std::string& bytes) {
   grpc::GenericStub stub(channel);

@@ -278,8 +278,8 @@ TEST_F(DraftServiceTest, BytesThatAreNoMessageAreRefusedWithASentence) {
                            // A tenant (field 5) of one byte that no UTF-8 has.
                            Case{"DraftOnce", "DraftOnceRequest", "\x2a\x01\xff"},
                            Case{"GetDraftInfo", "GetDraftInfoRequest", garbage}}) {
-    const grpc::Status status = CallWithBytes(
-        channel_, absl::StrCat("/strata.v1.DraftService/", test.method), test.bytes);
+    const grpc::Status status =
+        CallWithBytes(channel_, absl::StrCat("/strata.v1.DraftService/", test.method), test.bytes);
     EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << test.method;
     EXPECT_THAT(status.error_message(),
                 HasSubstr(absl::StrCat("is not a strata.v1.", test.message)));
