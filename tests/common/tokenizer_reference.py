@@ -12,6 +12,8 @@ OUT/NAME/ids.bin          for each text: bytes, ids without and with special tok
                           decoded with and without special tokens; each a little-endian
                           uint32 length and then bytes or uint32 numbers; length 0xFFFFFFFF:
                           ids equal to those without, decoded equal to the text as read
+OUT/NAME/streams.bin      ids as a model might say them, in any order: for each sequence ids, decoded
+                          with and without special tokens; each a length and then numbers or bytes
 OUT/NAME/chat.json        [{messages, add_generation_prompt, text or error}]
 """
 
@@ -37,6 +39,7 @@ QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 SPACE = "\u2581"
 MODEL_VARIABLES = {"smollm2": "STRATA_TEST_MODEL", "qwen2": "STRATA_TEST_MODEL_QWEN2"}
 GENERATED = 4000
+STREAMS = 4000
 SAME = struct.pack("<I", 0xFFFFFFFF)
 MARKERS = [
     "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|fim_prefix|>", "<s>", "</s>", "<unk>", "<bos>",
@@ -244,6 +247,42 @@ def trained_sentencepiece(name, documents):
     return result
 
 
+def any_ids(rng, tokenizer):
+    """Ids that no text has: cut characters, stray bytes, special tokens, ids that are none."""
+    size = tokenizer.get_vocab_size()
+    # Tokens with bytes of a character that is not whole, which texts have few of.
+    odd = [n for n in range(size) if "\ufffd" in tokenizer.decode([n], skip_special_tokens=False)] or [0]
+    special = [n for n, token in tokenizer.get_added_tokens_decoder().items()] or [0]
+    for _ in range(STREAMS):
+        ids = []
+        for _ in range(rng.randint(1, 8)):
+            kind = rng.random()
+            if kind < 0.3:
+                ids += [rng.randrange(size) for _ in range(rng.randint(1, 8))]
+            elif kind < 0.6:
+                ids += [rng.choice(odd) for _ in range(rng.randint(1, 6))]
+            elif kind < 0.7:
+                ids.append(rng.choice(special))
+            elif kind < 0.75:
+                ids.append(size + rng.randrange(1000))
+            else:
+                text = tokenizer.encode(random_text(rng), add_special_tokens=False).ids
+                first = rng.randint(0, len(text))
+                ids += text[first : first + rng.randint(0, 12)]
+        yield ids
+
+
+def streams_reference(folder, tokenizer):
+    sequences = list(any_ids(random.Random(20251124), tokenizer))
+    kept = tokenizer.decode_batch(sequences, skip_special_tokens=False)
+    skipped = tokenizer.decode_batch(sequences, skip_special_tokens=True)
+    with open(folder / "streams.bin", "wb") as out:
+        for ids, *texts in zip(sequences, kept, skipped):
+            out.write(struct.pack(f"<{len(ids) + 1}I", len(ids), *ids))
+            for text in texts:
+                out.write(struct.pack("<I", len(text.encode())) + text.encode())
+
+
 def ids_reference(folder, name):
     documents = corpus()
     if name in MODEL_VARIABLES:
@@ -255,6 +294,7 @@ def ids_reference(folder, name):
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    streams_reference(folder, tokenizer)
     raw = [d.encode() for d in documents] + generated(documents)
     with open(folder / "ids.tmp", "wb") as out:
         for at in range(0, len(raw), 1024):

@@ -55,6 +55,11 @@ class Reader {
   bool broken_ = false;
 };
 
+std::string FileBytes(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> Environment(const char* name) {
@@ -89,9 +94,7 @@ absl::StatusOr<std::string> MakeReference(const std::string& what, const std::st
 }
 
 absl::StatusOr<std::vector<ReferenceText>> ReadReference(const std::string& folder) {
-  std::ifstream in(absl::StrCat(folder, "/ids.bin"), std::ios::binary);
-  std::string bytes(std::istreambuf_iterator<char>(in), {});
-  Reader reader(std::move(bytes));
+  Reader reader(FileBytes(absl::StrCat(folder, "/ids.bin")));
   std::vector<ReferenceText> texts;
   while (!reader.done()) {
     ReferenceText& item = texts.emplace_back();
@@ -112,6 +115,21 @@ absl::StatusOr<std::vector<ReferenceText>> ReadReference(const std::string& fold
     return absl::DataLossError(absl::StrCat(folder, "/ids.bin is damaged"));
   }
   return texts;
+}
+
+absl::StatusOr<std::vector<ReferenceStream>> ReadStreams(const std::string& folder) {
+  Reader reader(FileBytes(absl::StrCat(folder, "/streams.bin")));
+  std::vector<ReferenceStream> streams;
+  while (!reader.done()) {
+    ReferenceStream& item = streams.emplace_back();
+    item.ids = reader.Ids(reader.Length());
+    item.decoded = reader.Text(reader.Length());
+    item.decoded_unspecial = reader.Text(reader.Length());
+  }
+  if (reader.broken() || streams.empty()) {
+    return absl::DataLossError(absl::StrCat(folder, "/streams.bin is cut short"));
+  }
+  return streams;
 }
 
 }  // namespace strata

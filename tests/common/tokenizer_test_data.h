@@ -28,6 +28,14 @@ absl::StatusOr<std::string> MakeReference(const std::string& what, const std::st
 
 absl::StatusOr<std::vector<ReferenceText>> ReadReference(const std::string& folder);
 
+// Ids in any order, as a model might say them, with what PyPI `tokenizers` decodes them to.
+struct ReferenceStream {
+  std::vector<TokenId> ids;
+  std::string decoded;
+  std::string decoded_unspecial;
+};
+absl::StatusOr<std::vector<ReferenceStream>> ReadStreams(const std::string& folder);
+
 }  // namespace strata
 
 #endif  // STRATA_TESTS_COMMON_TOKENIZER_TEST_DATA_H_
