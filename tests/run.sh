@@ -82,6 +82,8 @@ for model in "$STRATA_TEST_MODEL" "$STRATA_TEST_MODEL_QWEN2"; do
     "$STRATA_TEST_DATA/spec_bench_dev.jsonl" "$STRATA_TEST_REFERENCE/${model##*/}" >&2 ||
     give_up "the reference values of ${model##*/} could not be computed"
 done
+"$STRATA_PYTHON" "$here/tools/variant_reference.py" "$STRATA_TEST_REFERENCE/variants" >&2 ||
+  give_up "the reference values of small models could not be computed"
 
 # LibTorch, its OpenMP and Debian's gRPC are not instrumented: what the sanitizers say of their
 # insides is noise. The suppressions name those libraries, and one destructor of ours that drops

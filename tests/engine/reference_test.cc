@@ -1,5 +1,5 @@
 // The engine on real models against what `transformers` computed on the same folder
-// (tests/tools/engine_reference.py).
+// (tests/tools/engine_reference.py), and on small ones of every kind (variant_reference.py).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -149,6 +149,60 @@ INSTANTIATE_TEST_SUITE_P(Models, ReferenceTest,
                            return std::string(info.param) == "STRATA_TEST_MODEL" ? "Llama"
                                                                                  : "Qwen2";
                          });
+
+class VariantTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(VariantTest, Fp32LogitsAgreeAtEveryPosition) {
+  const std::string root = RequiredEnv("STRATA_TEST_REFERENCE");
+  if (root.empty()) return;
+  const std::string dir = root + "/variants/" + GetParam();
+  auto reference = Json::Parse(ReadWholeFile(dir + "/reference.json"));
+  ASSERT_TRUE(reference.ok()) << dir << ": " << reference.status().message();
+  const std::vector<int32_t> tokens = Ids(*reference->Find("tokens"));
+  const std::string stored = ReadWholeFile(dir + "/logits.f32");
+
+  EngineOptions options;
+  options.model_dir = dir;
+  options.device = TestDevice();
+  options.dtype = DType::kFp32;
+  options.kv_tokens = 1024;
+  auto engine = Engine::Load(options);
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  const int64_t vocab = (*engine)->info().vocab_size;
+  ASSERT_EQ(stored.size(), tokens.size() * vocab * sizeof(float));
+  std::vector<float> expected(tokens.size() * vocab);
+  std::memcpy(expected.data(), stored.data(), stored.size());
+
+  // In two passes, so that the second reads keys that the first wrote.
+  auto sequence = (*engine)->NewSequence();
+  float worst = 0, largest = 0;
+  size_t begin = 0;
+  for (const size_t end : {tokens.size() / 3, tokens.size()}) {
+    const std::span<const int32_t> part = std::span(tokens).subspan(begin, end - begin);
+    std::vector<int32_t> rows(part.size());
+    std::iota(rows.begin(), rows.end(), 0);
+    ForwardOutput output;
+    const SequenceInput input{sequence.get(), part, {}, rows};
+    ASSERT_TRUE((*engine)->Forward({&input, 1}, output).ok());
+    for (size_t row = 0; row < part.size(); ++row) {
+      for (int64_t v = 0; v < vocab; ++v) {
+        const float wanted = expected[(begin + row) * vocab + v];
+        worst = std::max(worst, std::abs(output.row(row)[v] - wanted));
+        largest = std::max(largest, std::abs(wanted));
+      }
+    }
+    ASSERT_TRUE((*engine)->Commit(*sequence, rows).ok());
+    begin = end;
+  }
+  EXPECT_GT(largest, 1);
+  EXPECT_LE(worst, 1e-3f) << "of logits up to " << largest;
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, VariantTest,
+                         ::testing::Values("llama3_rope", "llama3_rope_older", "linear_rope",
+                                           "linear_rope_older", "biases", "mistral",
+                                           "qwen2_untied"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace strata::engine
