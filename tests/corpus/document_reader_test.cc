@@ -254,6 +254,26 @@ TEST(ListInputs, FoldersRecursivelyInOrderWithoutHiddenFilesAndLinksToFolders) {
   EXPECT_EQ(files->front().bytes, 4u);
 }
 
+TEST(ListInputs, CompressedFilesOfAFolderAreReadLikeOthers) {
+  TempDir dir;
+  WriteFile(dir / "plain.txt", "plain");
+  for (const Codec& codec : kCodecs) {
+    WriteFile(dir / ("sub/text.py" + codec.suffix), codec.compress("text" + codec.suffix));
+    WriteFile(dir / ("sub/rows.jsonl" + codec.suffix),
+              codec.compress("{\"text\": \"row" + codec.suffix + "\"}\n"));
+  }
+  const auto files = ListInputs({dir.path()});
+  ASSERT_TRUE(files.ok()) << files.status();
+  std::vector<std::string> documents;
+  for (const InputFile& file : *files) {
+    const Read read = ReadAll(file.path, {}, file.named);
+    ASSERT_TRUE(read.status.ok()) << file.path << ": " << read.status;
+    documents.insert(documents.end(), read.documents.begin(), read.documents.end());
+  }
+  EXPECT_THAT(documents, ElementsAre("plain", "row.gz", "row.xz", "row.zst", "text.gz", "text.xz",
+                                     "text.zst"));
+}
+
 TEST(ListInputs, NamesWhatIsNotThere) {
   TempDir dir;
   const auto missing = ListInputs({dir / "nothing"});

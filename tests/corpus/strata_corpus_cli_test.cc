@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -95,6 +97,37 @@ TEST_F(Cli, BuildsInspectsVerifies) {
   EXPECT_THAT(result.out, HasSubstr("whole"));
   result = Run("verify --json '" + (dir_ / "root") + "'");
   EXPECT_EQ(nlohmann::json::parse(result.out)["contexts"], reference.Contexts().size());
+}
+
+// On a terminal, which standard error is here, a bar shows each phase up to its end.
+TEST_F(Cli, ShowsABarOnATerminal) {
+  std::string text;
+  for (int i = 0; i < 20000; ++i) text += "line " + std::to_string(i) + "\n";
+  WriteFile(dir_ / "in.txt", text);
+  const std::string out = dir_ / "root";
+  const std::string in = dir_ / "in.txt";
+  int terminal = -1;
+  const pid_t child = forkpty(&terminal, nullptr, nullptr, nullptr);
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    execl(STRATA_CORPUS_BINARY, STRATA_CORPUS_BINARY, "build", "--tokenizer", model_.c_str(),
+          "--out", out.c_str(), in.c_str(), nullptr);
+    _exit(127);
+  }
+  std::string shown;
+  char buffer[4096];
+  // A terminal whose other end is closed reads as an error.
+  for (ssize_t size; (size = read(terminal, buffer, sizeof(buffer))) > 0;) {
+    shown.append(buffer, size);
+  }
+  close(terminal);
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << shown;
+  const std::string full(40, '#');
+  EXPECT_THAT(shown, HasSubstr("\rreading   ["));
+  EXPECT_THAT(shown, HasSubstr("reading   [" + full + "] 100 %"));
+  EXPECT_THAT(shown, HasSubstr("counting  [" + full + "] 100 %"));
 }
 
 TEST_F(Cli, ThreadsAndMemoryChangeNothing) {

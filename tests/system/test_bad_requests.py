@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import harness
@@ -74,17 +75,36 @@ def test_text_that_is_not_utf8(embedded: harness.Service) -> None:
     assert harness.generate(embedded, "Hello", "--max-tokens", "2")["token_ids"]
 
 
+def half_a_message(path: str) -> bytes:
+    """An HTTP/2 connection with one call, of whose message of 1,000 bytes the first ten come."""
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return (len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+                + payload)
+
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "localhost",
+              "te": "trailers", "content-type": "application/grpc"}
+    headers = b"".join(b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)])
+                       + value.encode() for name, value in fields.items())
+    settings, end_of_headers = frame(4, 0, 0, b""), 4
+    data = b"\x00" + (1000).to_bytes(4, "big") + b"x" * 10
+    return (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings
+            + frame(1, end_of_headers, 1, headers) + frame(0, 0, 1, data))
+
+
 @pytest.mark.parametrize("sent", [
+    half_a_message("/strata.v1.GenerateService/Generate"),
+    half_a_message("/strata.v1.GenerateService/Tokenize"),
     b"GET / HTTP/1.1\r\n\r\n",
     # The start of an HTTP/2 connection, then half a frame.
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00" + b"\x00\x40\x00\x00",
     b"\x16\x03\x01\x00\x05hello",
-], ids=["HTTP/1.1", "half an HTTP/2 frame", "TLS"])
+], ids=["half a GenerateRequest", "half a TokenizeRequest", "HTTP/1.1", "half an HTTP/2 frame", "TLS"])
 def test_a_connection_that_ends_in_the_middle(embedded: harness.Service, sent: bytes) -> None:
     host, port = embedded.address.rsplit(":", 1)
     for _ in range(20):
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(sent)
+            time.sleep(0.01)  # so that the service is in the middle of it
     assert harness.generate(embedded, "Hello", "--max-tokens", "2")["token_ids"]
 
 

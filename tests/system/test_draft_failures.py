@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import harness
+import metrics
 import pytest
 
 PROMPT = "Write a long story about a lighthouse keeper and his dog."
 LONG = ["--chat", "--max-tokens", "256", "--ignore-eos"]
+# Long enough for a draft service to come back while the answer goes on.
+LONGER = ["--chat", "--max-tokens", "900", "--ignore-eos"]
 
 
 class Pair:
@@ -18,7 +21,8 @@ class Pair:
     def __init__(self, folder: Path, corpus: Path) -> None:
         self._folder = folder
         self._corpus = corpus
-        self.draft = harness.start_draft(folder, "--corpus", str(corpus))
+        self.metrics = metrics.Endpoint(folder, "draft")
+        self.draft = harness.start_draft(folder, "--corpus", str(corpus), *self.metrics.arguments)
         try:
             self.verify = harness.start_verify(folder, "--draft-address", self.draft.address)
         except BaseException:
@@ -28,7 +32,11 @@ class Pair:
     def restart_draft(self) -> None:
         self.draft.close()
         self.draft = harness.start_draft(self._folder, "--corpus", str(self._corpus),
-                                         listen=self.draft.address)
+                                         *self.metrics.arguments, listen=self.draft.address)
+
+    def messages(self) -> float:
+        """Steps that the draft service, as it runs now, has drafted for."""
+        return self.metrics.scrape()("strata_draft_messages_total")
 
     def close(self) -> None:
         self.verify.close()
@@ -82,17 +90,29 @@ def test_killed_then_restarted(pair: Pair, sampling: list[str]) -> None:
     wait_for_drafts(pair.verify)
 
 
-def test_restarted_in_mid_generation(pair: Pair) -> None:
+@pytest.mark.parametrize("how", ["restarted", "continued"])
+def test_the_same_answer_is_drafted_again(pair: Pair, how: str) -> None:
+    """The service comes back before the answer is over, and drafts the rest of it."""
     wait_for_drafts(pair.verify)
-    expected = plain_text(pair.verify)
-    with harness.RunningGeneration(pair.verify, PROMPT, *LONG) as generation:
+    result = harness.strata(pair.verify, ["generate"], *LONGER, "--no-speculation", "--", PROMPT)
+    assert result.returncode == harness.SUCCESS, result.stderr
+    with harness.RunningGeneration(pair.verify, PROMPT, *LONGER) as generation:
         generation.read_some()
-        pair.draft.kill()
-        pair.restart_draft()
+        if how == "restarted":
+            pair.draft.kill()
+            pair.restart_draft()
+            before = 0.0
+        else:
+            before = pair.messages()
+            pair.draft.suspend()
+            generation.read_some(300)
+            pair.draft.resume()
+        # Nobody else asks it.
+        harness.wait_until(lambda: pair.messages() > before + 3, "drafts for the same answer")
+        generation.read_some()
         code, text, error = generation.finish()
     assert code == harness.SUCCESS, error
-    assert text == expected
-    wait_for_drafts(pair.verify)
+    assert text == result.stdout
 
 
 def test_stopped_then_continued(pair: Pair) -> None:

@@ -95,6 +95,36 @@ def test_no_policy_or_tier_changes_a_token(corpus: Path, tmp_path: Path, policy:
                 assert run["accepted"] > 0
 
 
+@pytest.fixture(scope="module")
+def qwen2(foreign_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+          ) -> Iterator[harness.Service]:
+    """Another architecture, with a corpus of its own tokenizer."""
+    with harness.start_verify(tmp_path_factory.mktemp("qwen2"), "--draft", "embedded", "--corpus",
+                              str(foreign_corpus),
+                              model=harness.environment_path("STRATA_TEST_MODEL_QWEN2")) as service:
+        yield service
+
+
+def test_qwen2_is_drafted_for_and_says_the_same(qwen2: harness.Service) -> None:
+    about = harness.info(qwen2)
+    assert about["architecture"] == "Qwen2ForCausalLM"
+    assert about["exact"] is True, about["exactness_notes"]
+    answer = harness.generate(qwen2, "What is the capital of France? Answer in one sentence.", "--chat",
+                              "--max-tokens", "24")
+    assert "Paris" in answer["text"]
+    assert answer["finish_reason"] == "eos"
+    prompts = harness.environment_path("STRATA_TEST_DATA") / "spec_bench_dev.jsonl"
+    for sampling in ([], SAMPLING["sampled"]):
+        report = harness.strata_json(
+            qwen2, ["bench", "exact"], "--prompts", str(prompts), "--limit", "2", "--chat",
+            "--max-tokens", str(MAX_TOKENS), "--draft-nodes", "4,16", *sampling)
+        assert report["differences"] == []
+        plain, *drafted = report["runs"]
+        for run in drafted:
+            assert run["tokens"] == plain["tokens"]
+            assert run["accepted"] > 0
+
+
 def test_the_service_says_that_it_is_exact(verifier: Verifier) -> None:
     mode, _, service = verifier
     about = harness.info(service)
