@@ -103,7 +103,8 @@ GenerateService::GenerateService(Scheduler& scheduler, const engine::Engine& eng
       gate_(gate),
       tracing_(tracing) {
   MarkMethodStreamed(kGenerateIndex, rpc::NewStreamHandler(this, &GenerateService::ServeGenerate));
-  MarkMethodStreamed(kGetModelInfoIndex, rpc::NewUnaryHandler(this, &GenerateService::GetModelInfo));
+  MarkMethodStreamed(kGetModelInfoIndex,
+                     rpc::NewUnaryHandler(this, &GenerateService::GetModelInfo));
   MarkMethodStreamed(kTokenizeIndex, rpc::NewUnaryHandler(this, &GenerateService::Tokenize));
 }
 
