@@ -84,6 +84,7 @@ absl::StatusOr<std::vector<std::string>> ArgumentsFromEnvironment(
   const auto options = OptionsByVariable(app, prefix);
   const auto services = LinkedServices(prefix, variables);
   std::vector<std::string> known;
+  known.reserve(options.size());
   for (const auto& [name, option] : options) known.push_back(name);
 
   std::vector<std::string> arguments;
