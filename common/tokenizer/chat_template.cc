@@ -142,12 +142,13 @@ absl::StatusOr<std::unique_ptr<ChatTemplate>> ChatTemplate::Load(const std::stri
       const Json* value = config.ok() ? Find(*config, name) : nullptr;
       if (value != nullptr) special_tokens.emplace_back(name, TokenText(*value));
     }
-    if (absl::Status bounds = tokenizer::CheckTemplateBounds(text); !bounds.ok()) {
+    const auto bounded = tokenizer::BoundTemplate(text);
+    if (!bounded.ok()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("chat template of ", path, ": ", bounds.message()));
+          absl::StrCat("chat template of ", path, ": ", bounded.status().message()));
     }
     try {
-      return std::make_unique<MinjaTemplate>(minja::Parser::parse(text, kOptions),
+      return std::make_unique<MinjaTemplate>(minja::Parser::parse(*bounded, kOptions),
                                              std::move(special_tokens));
     } catch (const std::exception& e) {
       return absl::InvalidArgumentError(absl::StrCat("chat template of ", path, ": ", e.what()));

@@ -11,8 +11,7 @@ namespace strata::tokenizer {
 namespace {
 
 constexpr size_t kMaxBytes = 256 << 10;
-constexpr size_t kMaxCommentBytes = 8 << 10;
-constexpr size_t kMaxSpaces = 4 << 10;
+constexpr size_t kMaxSpaces = 1 << 10;
 constexpr size_t kMaxTags = 1024;
 // Of one tag, besides what its strings hold.
 constexpr size_t kMaxTagBytes = 2 << 10;
@@ -22,13 +21,13 @@ class Scanner {
  public:
   explicit Scanner(std::string_view text) : text_(text) {}
 
-  absl::Status Run() {
+  absl::StatusOr<std::string> Run() {
     if (text_.size() > kMaxBytes) return TooMuch("the template", "bytes", text_.size(), kMaxBytes);
     while (at_ < text_.size()) {
       const std::string_view rest = text_.substr(at_);
       absl::Status status;
       if (rest.starts_with("{#")) {
-        status = Comment();
+        Comment();
       } else if (rest.starts_with("{{") || rest.starts_with("{%")) {
         status = Tag();
       } else {
@@ -36,7 +35,8 @@ class Scanner {
       }
       if (!status.ok()) return status;
     }
-    return absl::OkStatus();
+    out_ += text_.substr(copied_);
+    return out_;
   }
 
  private:
@@ -57,13 +57,18 @@ class Scanner {
     return absl::OkStatus();
   }
 
-  absl::Status Comment() {
+  // Copies nothing of it but the marks at its ends that take white space away.
+  void Comment() {
     spaces_ = 0;
-    const size_t end = std::min(text_.find("#}", at_ + 2), text_.size());
-    if (end - at_ > kMaxCommentBytes)
-      return TooMuch("a comment", "bytes", end - at_, kMaxCommentBytes);
+    out_ += text_.substr(copied_, at_ + 2 - copied_);
+    const size_t begin = at_ + 2;
+    const size_t end = std::min(text_.find("#}", begin), text_.size());
+    const std::string_view said = text_.substr(begin, end - begin);
+    const auto is_mark = [](char c) { return c == '-' || c == '~'; };
+    if (!said.empty() && is_mark(said.front())) out_ += said.front();
+    if (said.size() > 1 && is_mark(said.back())) out_ += said.back();
+    copied_ = end;
     at_ = end + 2;
-    return absl::OkStatus();
   }
 
   // From "{{" or "{%" to its end, which is not looked for in strings and brackets. One that never
@@ -122,6 +127,9 @@ class Scanner {
 
   const std::string_view text_;
   size_t at_ = 0;
+  // The result for what comes before copied_.
+  std::string out_;
+  size_t copied_ = 0;
   size_t spaces_ = 0;
   size_t tags_ = 0;
   size_t blocks_ = 0;
@@ -129,6 +137,6 @@ class Scanner {
 
 }  // namespace
 
-absl::Status CheckTemplateBounds(std::string_view text) { return Scanner(text).Run(); }
+absl::StatusOr<std::string> BoundTemplate(std::string_view text) { return Scanner(text).Run(); }
 
 }  // namespace strata::tokenizer

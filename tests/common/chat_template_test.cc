@@ -97,8 +97,6 @@ TEST_F(ChatLoad, WhatIsTooLongOrTooDeepIsInvalidArgument) {
                 "line 1: the template has 262145 bytes, at most 262144"},
            Case{"x\n" + repeat(" ", 30000) + "{%- if 1 %}{% endif %}",
                 "a stretch of white space has"},
-           Case{"{#" + repeat("c", 100000) + "#}",
-                "line 1: a comment has 100002 bytes, at most 8192"},
            Case{"{{ " + repeat("(", 10000) + "1" + repeat(")", 10000) + " }}",
                 "65 levels of brackets"},
            Case{"{{ " + repeat("[", 10000) + repeat("]", 10000) + " }}", "65 levels of brackets"},
@@ -122,9 +120,11 @@ TEST_F(ChatLoad, WhatIsTooLongOrTooDeepIsInvalidArgument) {
   }
   // The most that is allowed is parsed and rendered.
   for (const auto& [text, wanted] : std::initializer_list<std::pair<std::string, std::string>>{
-           {repeat(" ", 4096) + "x", repeat(" ", 4096) + "x"},
-           {"x" + repeat(" ", 4096) + "{{- 'y' }}", "xy"},
-           {"{#" + repeat("c", 8190) + "#}x", "x"},
+           {repeat(" ", 1024) + "x", repeat(" ", 1024) + "x"},
+           {"x" + repeat(" ", 1024) + "{{- 'y' }}", "xy"},
+           {"a {#" + repeat("c", 200000) + "#} x", "a  x"},
+           {"a {#-" + repeat("c", 200000) + "-#} x", "ax"},
+           {"a {#- #} b {# -#} c {#-#} d {##} e {#--#} f", "a b c d  ef"},
            {"{{ '" + repeat("s", 200000) + "' }}", repeat("s", 200000)},
            {"{{ " + repeat("(", 64) + "1" + repeat(")", 64) + " }}", "1"},
            {"{{ " + repeat("not ", 510) + "true }}", "True"},

@@ -176,7 +176,8 @@ TEST(DrafterTest, MalformedUpdatesAreInvalidAndChangeNothing) {
   expect_invalid({.position = 3, .predicted_tokens = good}, "position 0 only");
   expect_invalid({.position = 3, .has_feedback = true, .accepted_nodes = accepted},
                  "accepted_nodes are not a path");
-  expect_invalid({.position = 3, .policy = static_cast<Policy>(9)}, "policy 9");
+  expect_invalid({.position = 3, .policy = static_cast<Policy>(9)},
+                 "policy is 9, which is not a policy");
   expect_invalid({}, "at least one token");
   expect_invalid({.tokens = good, .prompt_length = 4}, "prompt_length is 4");
   expect_invalid({.tokens = good, .predicted_tokens = four}, "4 predicted_tokens, at most 3");
