@@ -23,9 +23,12 @@ void ReplaceRowVariant(const std::vector<Linear*>& linears, const std::string& w
     if (it == known.end()) {
       it = known.emplace(shape, linear->CheckRowInvariance()).first;
       if (!it->second) {
-        notes.push_back("linear layers of " + std::to_string(shape.first) + " x " +
-                        std::to_string(shape.second) + " are not row-invariant on this " + where +
-                        ": " + replacement);
+        std::string note = "linear layers of " + std::to_string(shape.first) + " x ";
+        note += std::to_string(shape.second) + " are not row-invariant on this ";
+        note += where;
+        note += ": ";
+        note += replacement;
+        notes.push_back(std::move(note));
       }
     }
     if (!it->second) replace(*linear);

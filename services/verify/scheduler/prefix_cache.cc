@@ -101,6 +101,7 @@ void PrefixCache::Evict(int64_t count) {
 
 std::vector<const engine::KvPage*> PrefixCache::PagesOf(const std::vector<Node*>& path) {
   std::vector<const engine::KvPage*> pages;
+  pages.reserve(path.size());
   for (const Node* node : path) pages.push_back(node->page.get());
   return pages;
 }
