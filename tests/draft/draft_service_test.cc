@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "strata/v1/draft.grpc.pb.h"
 #include "tests/common/raw_call.h"
 #include "tests/draft/reference_tier.h"
 #include "tests/draft/test_util.h"

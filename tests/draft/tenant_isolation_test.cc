@@ -15,6 +15,7 @@
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/server/draft_service.h"
 #include "services/draft/tiers/model_store.h"
+#include "strata/v1/draft.grpc.pb.h"
 #include "tests/draft/reference_tier.h"
 #include "tests/draft/test_util.h"
 

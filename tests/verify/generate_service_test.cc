@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@
 #include "common/rpc/server.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/verify/drafting/embedded_draft_source.h"
+#include "strata/v1/generate.grpc.pb.h"
 #include "tests/common/raw_call.h"
 #include "tests/common/trace/trace_file.h"
 #include "tests/verify/fake_engine.h"
@@ -260,6 +262,35 @@ TEST_F(GenerateServiceTest, BytesThatAreNoMessageAreRefusedWithASentence) {
   EXPECT_EQ(status.error_code(), grpc::INVALID_ARGUMENT) << status.error_message();
   EXPECT_THAT(status.error_message(), HasSubstr("is not a strata.v1.GetModelInfoRequest"));
   ExpectHealthy();
+}
+
+// A call whose request does not come takes no thread from others.
+TEST_F(GenerateServiceTest, CallsThatSendNothingKeepNobodyOut) {
+  const int calls = 2 * rpc::ServerOptions().max_threads;
+  grpc::GenericStub stub(channel_);
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::GenericClientAsyncReaderWriter>> idle;
+  for (int i = 0; i < calls; ++i) {
+    for (const char* method :
+         {"/strata.v1.GenerateService/Generate", "/strata.v1.GenerateService/Tokenize"}) {
+      contexts.push_back(std::make_unique<grpc::ClientContext>());
+      idle.push_back(stub.PrepareCall(contexts.back().get(), method, &queue));
+      idle.back()->StartCall(nullptr);
+      void* tag;
+      bool ok = false;
+      ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+    }
+  }
+  for (int i = 0; i < 3; ++i) ExpectHealthy();
+  grpc::Status status;
+  for (size_t i = 0; i < idle.size(); ++i) {
+    contexts[i]->TryCancel();
+    idle[i]->Finish(&status, nullptr);
+    void* tag;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+  }
 }
 
 TEST_F(GenerateServiceTest, AnyFinalTokenEndsTheAnswer) {

@@ -19,6 +19,7 @@
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/verify/drafting/embedded_draft_source.h"
 #include "services/verify/server/generate_service.h"
+#include "strata/v1/generate.grpc.pb.h"
 #include "tests/verify/fake_engine.h"
 
 namespace strata::verify {

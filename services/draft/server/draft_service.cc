@@ -12,7 +12,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/steady_clock.h"
-#include "common/rpc/request_parsing.h"
 #include "common/rpc/status.h"
 #include "services/draft/hierarchy/request_checks.h"
 #include "services/draft/server/draft_spans.h"
@@ -22,10 +21,10 @@ namespace strata::draft {
 namespace {
 constexpr size_t kLargeMessageBytes = size_t{1} << 20;
 
-// Places of the methods in the service, as declared in draft.proto.
-constexpr int kDraftStreamIndex = 0;
-constexpr int kDraftOnceIndex = 1;
-constexpr int kGetDraftInfoIndex = 2;
+constexpr char kDraftStream[] = "/strata.v1.DraftService/DraftStream";
+constexpr char kDraftOnce[] = "/strata.v1.DraftService/DraftOnce";
+constexpr char kGetDraftInfo[] = "/strata.v1.DraftService/GetDraftInfo";
+
 // Bound of DraftRequest.sequences.
 constexpr int kMaxSequences = 1024;
 
@@ -89,9 +88,9 @@ DraftService::DraftService(Drafter* drafter, std::string tokenizer_fingerprint, 
       tokenizer_fingerprint_(std::move(tokenizer_fingerprint)),
       version_(std::move(version)),
       tracer_(tracer) {
-  MarkMethodStreamed(kDraftStreamIndex, rpc::NewStreamHandler(this, &DraftService::ServeStream));
-  MarkMethodStreamed(kDraftOnceIndex, rpc::NewUnaryHandler(this, &DraftService::DraftOnce));
-  MarkMethodStreamed(kGetDraftInfoIndex, rpc::NewUnaryHandler(this, &DraftService::GetDraftInfo));
+  AddStreaming(kDraftStream, this, &DraftService::ServeStream);
+  AddUnary(kDraftOnce, this, &DraftService::DraftOnce);
+  AddUnary(kGetDraftInfo, this, &DraftService::GetDraftInfo);
 }
 
 grpc::Status DraftService::ServeStream(

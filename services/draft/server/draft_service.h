@@ -10,16 +10,17 @@
 
 #include "common/metrics/counter.h"
 #include "common/metrics/histogram.h"
+#include "common/rpc/parsing_service.h"
 #include "common/trace/tracer.h"
 #include "services/draft/hierarchy/drafter.h"
 #include "services/draft/server/stream_registry.h"
-#include "strata/v1/draft.grpc.pb.h"
+#include "strata/v1/draft.pb.h"
 
 namespace strata::draft {
 
 // The RPC shell of a Drafter: statuses, handshakes and conversion, no drafting. Each stream is one
 // session of the drafter and holds one server thread. Thread-safe.
-class DraftService final : public v1::DraftService::Service {
+class DraftService final : public rpc::ParsingService {
  public:
   // `drafter` is borrowed. `tokenizer_fingerprint` is the corpus's (empty without one) and
   // `version` the binary's: what GetDraftInfo tells. `tracer` is borrowed; null: no spans.
@@ -27,9 +28,9 @@ class DraftService final : public v1::DraftService::Service {
                trace::Tracer* tracer = nullptr);
 
   grpc::Status DraftOnce(grpc::ServerContext* context, const v1::DraftOnceRequest* request,
-                         v1::DraftOnceResponse* response) override;
+                         v1::DraftOnceResponse* response);
   grpc::Status GetDraftInfo(grpc::ServerContext* context, const v1::GetDraftInfoRequest* request,
-                            v1::GetDraftInfoResponse* response) override;
+                            v1::GetDraftInfoResponse* response);
 
   // Ends the streams, so that the server can shut down: with UNAVAILABLE after a message that is
   // being answered, else with CANCELLED. Verifiers open a new one elsewhere.

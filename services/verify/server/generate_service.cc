@@ -13,17 +13,15 @@
 #include "common/base/steady_clock.h"
 #include "common/rpc/client_trace.h"
 #include "common/rpc/request_id.h"
-#include "common/rpc/request_parsing.h"
 #include "common/rpc/status.h"
 #include "services/verify/server/stream_sink.h"
 
 namespace strata::verify {
 namespace {
 
-// Places of the methods in the service, as declared in generate.proto.
-constexpr int kGenerateIndex = 0;
-constexpr int kGetModelInfoIndex = 1;
-constexpr int kTokenizeIndex = 2;
+constexpr char kGenerate[] = "/strata.v1.GenerateService/Generate";
+constexpr char kGetModelInfo[] = "/strata.v1.GenerateService/GetModelInfo";
+constexpr char kTokenize[] = "/strata.v1.GenerateService/Tokenize";
 
 // How soon a cancelled call is noticed while the scheduler has nothing for it.
 constexpr absl::Duration kCancelPoll = absl::Milliseconds(50);
@@ -102,22 +100,24 @@ GenerateService::GenerateService(Scheduler& scheduler, const engine::Engine& eng
       identity_(std::move(identity)),
       gate_(gate),
       tracing_(tracing) {
-  MarkMethodStreamed(kGenerateIndex, rpc::NewStreamHandler(this, &GenerateService::ServeGenerate));
-  MarkMethodStreamed(kGetModelInfoIndex,
-                     rpc::NewUnaryHandler(this, &GenerateService::GetModelInfo));
-  MarkMethodStreamed(kTokenizeIndex, rpc::NewUnaryHandler(this, &GenerateService::Tokenize));
+  AddServerStreaming(kGenerate, this, &GenerateService::ServeGenerate);
+  AddUnary(kGetModelInfo, this, &GenerateService::GetModelInfo);
+  AddUnary(kTokenize, this, &GenerateService::Tokenize);
 }
 
-grpc::Status GenerateService::ServeGenerate(grpc::ServerContext* context, AnswerStream* stream) {
+grpc::Status GenerateService::ServeGenerate(grpc::ServerContext* context,
+                                            const grpc::ByteBuffer* bytes,
+                                            grpc::ServerWriter<v1::GenerateResponse>* writer) {
   RequestRecord record(counters_, SteadyNow());
   grpc::Status status;
   try {
     v1::GenerateRequest request;
-    status = rpc::ReadRequest(*stream, request);
+    grpc::ByteBuffer own(*bytes);
+    status = rpc::ParseRequest(own, request);
     record.set_id(rpc::TakeRequestId(*context, request.request_id()));
     const auto client = rpc::ClientTrace(*context);
     record.set_trace(client, tracing_.Begin(client));
-    if (status.ok()) status = Answer(*context, request, *stream, record);
+    if (status.ok()) status = Answer(*context, request, *writer, record);
   } catch (const std::exception& error) {
     // Out of memory and the like must not take the service down.
     status = rpc::ToGrpcStatus(absl::InternalError(error.what()));
@@ -127,7 +127,8 @@ grpc::Status GenerateService::ServeGenerate(grpc::ServerContext* context, Answer
 }
 
 grpc::Status GenerateService::Answer(grpc::ServerContext& context,
-                                     const v1::GenerateRequest& request, AnswerStream& stream,
+                                     const v1::GenerateRequest& request,
+                                     grpc::ServerWriter<v1::GenerateResponse>& writer,
                                      RequestRecord& record) {
   std::optional<RequestGate::Pass> pass;
   if (gate_ != nullptr) {
@@ -160,7 +161,7 @@ grpc::Status GenerateService::Answer(grpc::ServerContext& context,
     for (const GenerationChunk& chunk : chunks) {
       response.Clear();
       FillChunk(chunk, response);
-      if (!sink->cancelled() && !stream.Write(response)) sink->Cancel();
+      if (!sink->cancelled() && !writer.Write(response)) sink->Cancel();
     }
   }
   if (pass) pass->quota.SetUsedTokens(end->stats.prompt_tokens + end->stats.output_tokens);
@@ -168,7 +169,7 @@ grpc::Status GenerateService::Answer(grpc::ServerContext& context,
     v1::GenerateResponse last;
     last.set_finish_reason(ToProto(end->reason));
     FillStatistics(end->stats, seed, *last.mutable_statistics());
-    stream.Write(last);
+    writer.Write(last);
   }
   record.set_stats(std::move(end->stats), end->reason);
   return rpc::ToGrpcStatus(end->status);

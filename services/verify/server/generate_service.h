@@ -8,13 +8,14 @@
 
 #include <string>
 
+#include "common/rpc/parsing_service.h"
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/scheduler.h"
 #include "services/verify/server/request_gate.h"
 #include "services/verify/server/request_reader.h"
 #include "services/verify/server/request_record.h"
 #include "services/verify/server/request_tracing.h"
-#include "strata/v1/generate.grpc.pb.h"
+#include "strata/v1/generate.pb.h"
 
 namespace strata::verify {
 
@@ -27,7 +28,7 @@ struct ServiceIdentity {
 
 // The RPC shell. Every method asks the gate first (a test calls each one that the descriptor has).
 // Thread-safe; one thread a call.
-class GenerateService final : public v1::GenerateService::Service {
+class GenerateService final : public rpc::ParsingService {
  public:
   // All borrowed. `gate` may be null: then everybody is let in, without quotas, as the tenant that
   // the request names.
@@ -36,21 +37,20 @@ class GenerateService final : public v1::GenerateService::Service {
                   const RequestTracing& tracing = {});
 
   grpc::Status GetModelInfo(grpc::ServerContext* context, const v1::GetModelInfoRequest* request,
-                            v1::GetModelInfoResponse* response) override;
+                            v1::GetModelInfoResponse* response);
   grpc::Status Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
-                        v1::TokenizeResponse* response) override;
+                        v1::TokenizeResponse* response);
 
   const RequestCounters& counters() const { return counters_; }
   const ServiceIdentity& identity() const { return identity_; }
 
  private:
-  using AnswerStream = grpc::ServerReaderWriter<v1::GenerateResponse, grpc::ByteBuffer>;
-
   // Generate.
-  grpc::Status ServeGenerate(grpc::ServerContext* context, AnswerStream* stream);
+  grpc::Status ServeGenerate(grpc::ServerContext* context, const grpc::ByteBuffer* bytes,
+                             grpc::ServerWriter<v1::GenerateResponse>* writer);
   // ServeGenerate, but for what is told of it.
   grpc::Status Answer(grpc::ServerContext& context, const v1::GenerateRequest& request,
-                      AnswerStream& stream, RequestRecord& record);
+                      grpc::ServerWriter<v1::GenerateResponse>& writer, RequestRecord& record);
 
   Scheduler& scheduler_;
   const engine::Engine& engine_;

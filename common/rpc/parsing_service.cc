@@ -1,4 +1,4 @@
-#include "common/rpc/request_parsing.h"
+#include "common/rpc/parsing_service.h"
 
 #include <grpcpp/support/proto_buffer_reader.h>
 
@@ -7,6 +7,10 @@
 namespace strata::rpc {
 
 grpc::Status ParseRequest(grpc::ByteBuffer& bytes, google::protobuf::Message& request) {
+  if (!bytes.Valid()) {
+    return grpc::Status(grpc::INVALID_ARGUMENT,
+                        absl::StrCat("the call ended without a ", request.GetTypeName()));
+  }
   bool parsed = false;
   {
     grpc::ProtoBufferReader reader(&bytes);
