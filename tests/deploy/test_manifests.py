@@ -254,6 +254,25 @@ def test_services_are_spread_scaled_and_kept(name):
         assert labels_match(budget["spec"]["selector"], pod["metadata"]["labels"])
 
 
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_draft_pods_have_the_memory_that_their_options_allow(name):
+    """By the rule of deploy/README.md."""
+    manifests = rendered(name)
+    units = {"": 1, "MB": 1 << 20, "GB": 1 << 30, "Mi": 1 << 20, "Gi": 1 << 30}
+
+    def size(text):
+        number, unit = re.fullmatch(r"(\d+)(\w*)", str(text)).groups()
+        return int(number) * units[unit]
+
+    for workload, container in strata_containers(manifests):
+        if program_of(container) != "strata-draft":
+            continue
+        options = config_of(manifests, workload, container)
+        most = (size(f"{options['block-cache-mb']}MB") + size(options["model-tier-bytes"])
+                + 300 * options["max-live-tokens"] + size("140MB"))
+        assert most <= size(container["resources"]["limits"]["memory"])
+
+
 def test_batches_leave_room_for_the_autoscaler():
     """An autoscaler that waits for more active sequences than a pod can have never acts."""
     for name in ("overlays/cpu", "overlays/gpu"):
