@@ -125,6 +125,25 @@ TEST(CalibratedDrafterTest, WhatWasLearnedSurvivesARestart) {
   EXPECT_EQ(ConfidenceOfTen(*drafter, "alice"), learned);
 }
 
+// Also little of it: that is what a small tenant has.
+TEST(CalibratedDrafterTest, WhatIsSavedIsAllThatWasLearned) {
+  const auto store = MakeStore();
+  const auto drafter =
+      MakeDrafter({.corpus = TwoWays(), .tokenizer_fingerprint = "fp", .model_store = store});
+  const auto later = [&store] {
+    return ConfidenceOfTen(
+        *MakeDrafter({.corpus = TwoWays(), .tokenizer_fingerprint = "fp", .model_store = store}),
+        "alice");
+  };
+  for (const int more : {5, 1, 30}) {
+    PlayTens(*drafter, "alice", more);
+    const float learned = ConfidenceOfTen(*drafter, "alice");
+    ASSERT_NE(learned, later()) << "nothing was learned";
+    drafter->SaveCalibrations();
+    EXPECT_EQ(learned, later());
+  }
+}
+
 TEST(CalibratedDrafterTest, ManyModelsAndTenantsShareABoundedNumberOfCalibrations) {
   const auto store = MakeStore();
   DrafterOptions options = {

@@ -3,21 +3,16 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace strata::draft {
-namespace {
-
-// Observations that make a copy worth its 150 KB.
-constexpr uint64_t kWorthSaving = 256;
-
-}  // namespace
 
 CalibrationStore::CalibrationStore(ModelStore* store, size_t max_calibrations)
     : store_(store), max_calibrations_(max_calibrations) {}
 
 CalibrationStore::~CalibrationStore() {
   absl::MutexLock lock(&mutex_);
-  for (auto& [key, entry] : entries_) Save(key, entry, 1);
+  for (auto& [key, entry] : entries_) Keep(key, entry);
 }
 
 std::shared_ptr<Calibration> CalibrationStore::Get(const ModelKey& key) {
@@ -35,7 +30,7 @@ std::shared_ptr<Calibration> CalibrationStore::Get(const ModelKey& key) {
     const auto oldest = std::min_element(
         entries_.begin(), entries_.end(),
         [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
-    Save(oldest->first, oldest->second, 1);
+    Keep(oldest->first, oldest->second);
     entries_.erase(oldest);
   }
   return entries_.emplace(key, std::move(entry)).first->second.calibration;
@@ -62,14 +57,36 @@ std::unique_ptr<Calibration> CalibrationStore::Load(const ModelKey& key) const {
   return std::make_unique<Calibration>();
 }
 
-void CalibrationStore::Save() {
-  absl::MutexLock lock(&mutex_);
-  for (auto& [key, entry] : entries_) Save(key, entry, kWorthSaving);
+void CalibrationStore::Save(uint64_t least_news) {
+  if (store_ == nullptr) return;
+  absl::MutexLock saving(&saving_);
+  std::vector<std::pair<ModelKey, std::shared_ptr<Calibration>>> news;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto& [key, entry] : entries_) {
+      const uint64_t observations = entry.calibration->observations();
+      if (observations < entry.saved + least_news) continue;
+      entry.saved = observations;
+      news.emplace_back(key, entry.calibration);
+    }
+  }
+  // What was dropped meanwhile has gone to the store as it was later. (If it is dropped just behind
+  // the look at it, the observations of this moment are lost.)
+  for (const auto& [key, calibration] : news) {
+    const std::string encoded = calibration->Encode();
+    bool held = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto found = entries_.find(key);
+      held = found != entries_.end() && found->second.calibration == calibration;
+    }
+    if (held) store_->SetCalibration(key, encoded);
+  }
 }
 
-void CalibrationStore::Save(const ModelKey& key, Entry& entry, uint64_t least_news) {
+void CalibrationStore::Keep(const ModelKey& key, Entry& entry) {
   const uint64_t observations = entry.calibration->observations();
-  if (store_ == nullptr || observations < entry.saved + least_news) return;
+  if (store_ == nullptr || observations <= entry.saved) return;
   store_->SetCalibration(key, entry.calibration->Encode());
   entry.saved = observations;
 }

@@ -28,8 +28,9 @@ class CalibrationStore {
   std::shared_ptr<Calibration> Get(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
   // The same for reading alone: keeps nothing, and takes nothing else's place.
   std::shared_ptr<const Calibration> Peek(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Hands to `store` what was learned since; cheap if little was.
-  void Save() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Hands to `store` what was learned since, of those that have at least `least_news` new
+  // observations; Get does not wait for it.
+  void Save(uint64_t least_news = 1) ABSL_LOCKS_EXCLUDED(saving_, mutex_);
 
  private:
   struct Entry {
@@ -42,13 +43,15 @@ class CalibrationStore {
 
   // That of `key` in the model store, or a new one.
   std::unique_ptr<Calibration> Load(const ModelKey& key) const;
-  void Save(const ModelKey& key, Entry& entry, uint64_t least_news)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Hands one to `store`, if it has news.
+  void Keep(const ModelKey& key, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   ModelStore* const store_;
   const size_t max_calibrations_;
   // What a model and tenant starts from.
   const std::shared_ptr<const Calibration> prior_ = std::make_shared<Calibration>();
+  // One Save at a time, so that none undoes a later one.
+  absl::Mutex saving_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<ModelKey, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   uint64_t clock_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -23,6 +23,9 @@
 namespace strata::draft {
 namespace {
 
+// Observations that make a copy of a calibration (some 120 KB) worth it before the next save.
+constexpr uint64_t kNewsWorthSaving = 256;
+
 absl::Status CheckLimits(const DrafterLimits& limits) {
   if (limits.max_sessions >= 1 && limits.max_batch >= 1 && limits.max_sequences >= 1 &&
       limits.max_live_tokens >= 1 && limits.max_sequence_tokens >= 1 &&
@@ -220,7 +223,7 @@ void HierarchyDrafter::CloseSession(uint64_t session) {
   }
   TakeLessons(*closed);
   for (const auto& [id, slot] : slots) Retire(*slot, /*teach_rest=*/true);
-  trees_.SaveCalibrations();
+  trees_.SaveCalibrations(kNewsWorthSaving);
 }
 
 std::shared_ptr<Session> HierarchyDrafter::FindSession(uint64_t session) const {

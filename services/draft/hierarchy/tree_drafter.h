@@ -58,8 +58,8 @@ class TreeDrafter {
   Observation Observe(const TreeRequest& request, std::span<const TokenId> tokens) const;
   // Calibrates the drafts of `key` with what was observed.
   void Learn(const ModelKey& key, const Observation& observation, int64_t vocab_size) const;
-  // Hands what was learned to the model store.
-  void SaveCalibrations() const { calibrations_.Save(); }
+  // Hands what was learned to the model store, where it is at least so many observations.
+  void SaveCalibrations(uint64_t least_news = 1) const { calibrations_.Save(least_news); }
 
  private:
   // What a request reads, kept alive while it does.
