@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 namespace strata::auth {
 namespace {
 
@@ -82,7 +84,7 @@ TEST(TokenTableTest, WhatIsNotUnderstoodIsRefused) {
             "'tokens_per_minute'"},
            {File(Entry(kSesame, R"("tenant": "a", "quotas": {"tokens_per_minute": 1.5})")),
             "'tokens_per_minute'"},
-           {File(good + "," + good), "tokens[1] has the same 'sha256'"}}) {
+           {File(absl::StrCat(good, ",", good)), "tokens[1] has the same 'sha256'"}}) {
     const auto table = TokenTable::Parse(text, {});
     ASSERT_FALSE(table.ok()) << text;
     EXPECT_TRUE(absl::IsInvalidArgument(table.status()));

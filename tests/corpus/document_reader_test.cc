@@ -76,7 +76,7 @@ Read ReadAll(const std::string& path, const ReadOptions& options = {}, bool name
   Read read;
   read.status = ReadDocuments(
       {path, 0, named}, options,
-      [&](std::string text, bool continues) {
+      [&](const std::string& text, bool continues) {
         EXPECT_FALSE(text.empty());
         read.pieces.push_back(text);
         if (!continues) read.documents.emplace_back();

@@ -330,8 +330,11 @@ TEST_F(DraftServiceTest, AConnectionCutInsideAMessageIsSurvived) {
         {"te", "trailers"},
         {"content-type", "application/grpc"}};
     for (const auto& [name, value] : fields) {
-      headers += std::string(1, '\0') + static_cast<char>(name.size()) + name +
-                 static_cast<char>(value.size()) + value;
+      headers += '\0';
+      headers += static_cast<char>(name.size());
+      headers += name;
+      headers += static_cast<char>(value.size());
+      headers += value;
     }
     bytes += std::string("\0\0", 2) + static_cast<char>(headers.size()) +
              std::string("\1\4\0\0\0\1", 6) + headers;

@@ -3,10 +3,10 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <fstream>
 
 #include "absl/status/status.h"
@@ -38,7 +38,7 @@ class EchoService final : public v1::DraftService::Service {
 class RpcTest : public testing::Test {
  protected:
   std::string Write(const std::string& name, const std::string& content) {
-    const std::string path = folder_.path() / name;
+    std::string path = folder_.path() / name;
     std::ofstream(path) << content;
     return path;
   }
@@ -67,7 +67,7 @@ class RpcTest : public testing::Test {
   // The raw answer of the standard health service: field 1, 1 is SERVING, 2 NOT_SERVING.
   static std::string Health(const std::string& address) {
     grpc::Status status;
-    const std::string bytes = CallEmpty(address, "/grpc.health.v1.Health/Check", status);
+    std::string bytes = CallEmpty(address, "/grpc.health.v1.Health/Check", status);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return bytes;
   }
@@ -294,7 +294,8 @@ TEST(ShutdownSignalTest, WaitsForSigtermAndTimesOut) {
   ASSERT_TRUE(BlockShutdownSignals().ok());
   EXPECT_EQ(WaitForShutdownSignal(absl::Milliseconds(5)), 0);
   // To this thread: gRPC threads of other tests have not blocked it.
-  ASSERT_EQ(pthread_kill(pthread_self(), SIGTERM), 0);
+  ASSERT_EQ(pthread_kill(pthread_self(), SIGTERM),
+            0);  // NOLINT(bugprone-bad-signal-to-kill-thread)
   EXPECT_EQ(WaitForShutdownSignal(absl::InfiniteDuration()), SIGTERM);
 }
 

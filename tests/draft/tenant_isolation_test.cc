@@ -146,7 +146,7 @@ TEST(TenantIsolationTest, AnswersDoNotDependOnOtherTenants) {
   for (int round = 0; round < 12; ++round) {
     // They say much the same, so that what leaked would be of use.
     Tokens bob = refrain;
-    Tokens alice = refrain;
+    const Tokens& alice = refrain;
     for (int i = 0; i < 6; ++i) bob[random() % bob.size()] = random() % kVocabulary;
     shared.Generate("alice", alice);
     const auto expected = alone.Generate("bob", bob);

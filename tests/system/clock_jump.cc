@@ -65,6 +65,7 @@ int64_t MachineTime() {
 
 }  // namespace
 
+// NOLINTBEGIN(readability-inconsistent-declaration-parameter-name): glibc's names are reserved.
 extern "C" {
 
 int clock_gettime(clockid_t clock, timespec* out) noexcept {
@@ -96,7 +97,7 @@ long syscall(long number, ...) noexcept {
   for (long& argument : a) argument = va_arg(list, long);
   va_end(list);
   const Syscall next = NextSyscall();
-  const auto* until = reinterpret_cast<const timespec*>(a[3]);
+  const auto* until = reinterpret_cast<const timespec*>(a[3]);  // NOLINT(performance-no-int-to-ptr)
   const bool waits_for_time_of_day = number == SYS_futex &&
                                      (a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET &&
                                      (a[1] & FUTEX_CLOCK_REALTIME) != 0 && until != nullptr;
@@ -115,3 +116,4 @@ long syscall(long number, ...) noexcept {
 }
 
 }  // extern "C"
+// NOLINTEND(readability-inconsistent-declaration-parameter-name)

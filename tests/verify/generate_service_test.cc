@@ -535,7 +535,7 @@ TEST_F(GenerateServiceTest, SampledCallsHaveASpan) {
                                                  RequestTracing{file.tracer(), sample});
     StartServer();
     v1::GenerateResponse response;
-    const auto call = [&](const std::string& traceparent, v1::GenerateRequest request) {
+    const auto call = [&](const std::string& traceparent, const v1::GenerateRequest& request) {
       grpc::ClientContext context;
       if (!traceparent.empty()) context.AddMetadata("traceparent", traceparent);
       auto stream = stub_->Generate(&context, request);

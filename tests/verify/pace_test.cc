@@ -46,7 +46,7 @@ TEST(SlowedPlaces, AreAShareOfThoseThatEnd) {
     slowed += behind ? 1 : 0;
     places.End(behind);
   }
-  EXPECT_NEAR(slowed, kRequests / 4, 1);
+  EXPECT_NEAR(slowed, kRequests / 4.0, 1);
   for (int i = 0; i < kRequests; ++i) places.End(false);
   EXPECT_EQ(places.Of(8), 2);
 

@@ -210,7 +210,8 @@ TEST_F(SchedulerTrace, RequestsThatAreNotTracedRecordNothing) {
   const auto traced = [&] {
     GenerationRequest request = Request(5, 20, 40);
     request.trace = NewScope();
-    return std::pair(request.trace, Submit(std::move(request)));
+    const auto scope = request.trace;
+    return std::pair(scope, Submit(std::move(request)));
   }();
   const auto plain = Submit(Request(9, 20, 40));
   traced.second->done.WaitForNotification();

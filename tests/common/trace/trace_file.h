@@ -2,7 +2,7 @@
 #define STRATA_TESTS_COMMON_TRACE_TRACE_FILE_H_
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
+#include <stdlib.h>  // NOLINT(modernize-deprecated-headers): mkdtemp
 
 #include <filesystem>
 #include <fstream>
