@@ -6,22 +6,18 @@
 
 namespace strata::rpc {
 
-grpc::Status ParseRequest(grpc::ByteBuffer& bytes, google::protobuf::Message& request) {
+grpc::Status ParseRequest(const grpc::ByteBuffer& bytes, google::protobuf::Message& request) {
   if (!bytes.Valid()) {
     return grpc::Status(grpc::INVALID_ARGUMENT,
                         absl::StrCat("the call ended without a ", request.GetTypeName()));
   }
-  bool parsed = false;
-  {
-    grpc::ProtoBufferReader reader(&bytes);
-    parsed = reader.status().ok() && request.ParseFromZeroCopyStream(&reader);
-  }
-  const size_t size = bytes.Length();
-  bytes.Clear();
-  if (parsed) return grpc::Status::OK;
+  // The reader wants a buffer that it could change; this one shares the bytes.
+  grpc::ByteBuffer readable(bytes);
+  grpc::ProtoBufferReader reader(&readable);
+  if (reader.status().ok() && request.ParseFromZeroCopyStream(&reader)) return grpc::Status::OK;
   return grpc::Status(
       grpc::INVALID_ARGUMENT,
-      absl::StrCat("the message of ", size, " bytes is not a ", request.GetTypeName(),
+      absl::StrCat("the message of ", bytes.Length(), " bytes is not a ", request.GetTypeName(),
                    ": it is cut short or damaged, or a string in it is not UTF-8"));
 }
 

@@ -13,9 +13,9 @@
 
 namespace strata::rpc {
 
-// Takes the bytes out of `bytes`. INVALID_ARGUMENT with the message's name if there are none or
-// they cannot be parsed: cut short, damaged, or with a string that is not UTF-8.
-grpc::Status ParseRequest(grpc::ByteBuffer& bytes, google::protobuf::Message& request);
+// INVALID_ARGUMENT with the message's name if there are no bytes or they cannot be parsed: cut
+// short, damaged, or with a string that is not UTF-8.
+grpc::Status ParseRequest(const grpc::ByteBuffer& bytes, google::protobuf::Message& request);
 
 // A service that parses requests itself. gRPC's generated ones answer bytes that are no such
 // message with INTERNAL and an empty sentence, and in a stream of requests with nothing at all; a
@@ -36,9 +36,8 @@ class ParsingService : public grpc::Service {
         new Handler(
             [serve](Self* service, grpc::ServerContext* context, const grpc::ByteBuffer* bytes,
                     Response* response) {
-              grpc::ByteBuffer own(*bytes);
               Request request;
-              grpc::Status status = ParseRequest(own, request);
+              grpc::Status status = ParseRequest(*bytes, request);
               return status.ok() ? (service->*serve)(context, &request, response) : status;
             },
             self));

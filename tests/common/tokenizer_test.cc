@@ -16,6 +16,25 @@ namespace {
 constexpr size_t kMinTexts = 20000;
 constexpr int kMaxReported = 5;
 
+struct Streamed {
+  std::string text;
+  // Parts that end, or begin, in the middle of a character.
+  int broken_characters = 0;
+};
+
+Streamed Stream(const Tokenizer& tokenizer, const std::vector<TokenId>& ids, bool skip) {
+  Streamed streamed;
+  const auto stream = tokenizer.NewStream(skip);
+  for (const TokenId id : ids) {
+    const std::string part = stream->Push(id);
+    // Part of a character would be invalid on its own.
+    if (tokenizer::ValidUtf8Prefix(part) != part.size()) ++streamed.broken_characters;
+    streamed.text += part;
+  }
+  streamed.text += stream->Finish();
+  return streamed;
+}
+
 class TokenizerEquality : public testing::TestWithParam<const char*> {};
 
 TEST_P(TokenizerEquality, IdsAndTextEqualPyPi) {
@@ -48,16 +67,9 @@ TEST_P(TokenizerEquality, IdsAndTextEqualPyPi) {
                       << testing::PrintToString(decoded) << "\n not\n "
                       << testing::PrintToString(wanted);
       }
-      std::string streamed;
-      const auto stream = (*tokenizer)->NewStream(skip);
-      for (const TokenId id : expected.ids_with_special) {
-        const std::string part = stream->Push(id);
-        // Part of a character would be invalid on its own.
-        if (tokenizer::ValidUtf8Prefix(part) != part.size()) ++broken_characters;
-        streamed += part;
-      }
-      streamed += stream->Finish();
-      if (streamed != wanted) ++wrong_streamed;
+      const Streamed streamed = Stream(**tokenizer, expected.ids_with_special, skip);
+      broken_characters += streamed.broken_characters;
+      if (streamed.text != wanted) ++wrong_streamed;
     }
   }
   EXPECT_EQ(wrong_ids, 0) << "of " << texts->size();
@@ -88,15 +100,9 @@ TEST_P(TokenizerEquality, AnyIdsDecodeAndStreamAsPyPi) {
                       << testing::PrintToString(decoded) << "\n not\n "
                       << testing::PrintToString(wanted);
       }
-      std::string streamed;
-      const auto stream = (*tokenizer)->NewStream(skip);
-      for (const TokenId id : expected.ids) {
-        const std::string part = stream->Push(id);
-        broken_characters += tokenizer::ValidUtf8Prefix(part) != part.size();
-        streamed += part;
-      }
-      streamed += stream->Finish();
-      wrong_streamed += streamed != wanted;
+      const Streamed streamed = Stream(**tokenizer, expected.ids, skip);
+      broken_characters += streamed.broken_characters;
+      wrong_streamed += streamed.text != wanted;
     }
   }
   // The sequences are what they are for, characters cut in many ways: where tokens can cut them.

@@ -1,7 +1,6 @@
 // common/rpc: what both servers stand on. Real connections over loopback.
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -18,6 +17,7 @@
 #include "common/rpc/shutdown_signal.h"
 #include "common/rpc/status.h"
 #include "strata/v1/draft.grpc.pb.h"
+#include "tests/common/raw_call.h"
 #include "tests/draft/test_certificates.h"
 #include "tests/draft/test_util.h"
 
@@ -74,27 +74,9 @@ class RpcTest : public testing::Test {
   // The raw answer of a unary method to a message without fields.
   static std::string CallEmpty(const std::string& address, const std::string& method,
                                grpc::Status& status) {
-    grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-    grpc::CompletionQueue queue;
-    const grpc::Slice empty;
-    const grpc::ByteBuffer nothing(&empty, 1);
-    const auto call = stub.PrepareUnaryCall(&context, method, nothing, &queue);
-    call->StartCall();
-    grpc::ByteBuffer response;
-    call->Finish(&response, &status, nullptr);
-    void* tag;
-    bool ok;
-    queue.Next(&tag, &ok);
-    std::vector<grpc::Slice> slices;
-    if (status.ok()) {
-      EXPECT_TRUE(response.Dump(&slices).ok());
-    }
     std::string bytes;
-    for (const grpc::Slice& slice : slices) {
-      bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-    }
+    status = CallWithBytes(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()), method,
+                           "", &bytes);
     return bytes;
   }
 
@@ -294,8 +276,8 @@ TEST(ShutdownSignalTest, WaitsForSigtermAndTimesOut) {
   ASSERT_TRUE(BlockShutdownSignals().ok());
   EXPECT_EQ(WaitForShutdownSignal(absl::Milliseconds(5)), 0);
   // To this thread: gRPC threads of other tests have not blocked it.
-  ASSERT_EQ(pthread_kill(pthread_self(), SIGTERM),
-            0);  // NOLINT(bugprone-bad-signal-to-kill-thread)
+  // NOLINTNEXTLINE(bugprone-bad-signal-to-kill-thread)
+  ASSERT_EQ(pthread_kill(pthread_self(), SIGTERM), 0);
   EXPECT_EQ(WaitForShutdownSignal(absl::InfiniteDuration()), SIGTERM);
 }
 

@@ -74,55 +74,47 @@ def test_bench_exact_finds_no_difference(verifier: Verifier, sampling: list[str]
         assert drafted[-1]["steps"] < plain["steps"]
 
 
+def expect_drafts_that_change_nothing(service: harness.Service, budgets: str,
+                                      *arguments: str) -> None:
+    """Of two prompts, each budget accepts drafts and gives the plain tokens."""
+    prompts = harness.environment_path("STRATA_TEST_DATA") / "spec_bench_dev.jsonl"
+    report = harness.strata_json(
+        service, ["bench", "exact"], "--prompts", str(prompts), "--limit", "2",
+        "--max-tokens", str(MAX_TOKENS), "--draft-nodes", budgets, *arguments)
+    assert report["differences"] == []
+    plain, *drafted = report["runs"]
+    for run in drafted:
+        assert run["tokens"] == plain["tokens"]
+        assert run["accepted"] > 0
+
+
 @pytest.mark.parametrize(("policy", "with_corpus", "recycled"),
                          [("locality", True, 0), ("locality", False, 8),
                           ("calibrated", False, 0), ("calibrated", True, 0)])
 def test_no_policy_or_tier_changes_a_token(corpus: Path, tmp_path: Path, policy: str,
                                            with_corpus: bool, recycled: int) -> None:
-    prompts = harness.environment_path("STRATA_TEST_DATA") / "spec_bench_dev.jsonl"
     tiers = ["--corpus", str(corpus)] if with_corpus else []
     with harness.start_verify(tmp_path, "--draft", "embedded", "--policy", policy, "--recycle",
                               str(recycled), *tiers) as service:
         # The second run finds the first one's answers in the model tier.
         for sampling in (SAMPLING["greedy"], SAMPLING["sampled"]):
-            report = harness.strata_json(
-                service, ["bench", "exact"], "--prompts", str(prompts), "--limit", "2",
-                "--max-tokens", str(MAX_TOKENS), "--draft-nodes", "8,32", *sampling)
-            assert report["differences"] == []
-            plain, *drafted = report["runs"]
-            for run in drafted:
-                assert run["tokens"] == plain["tokens"]
-                assert run["accepted"] > 0
+            expect_drafts_that_change_nothing(service, "8,32", *sampling)
 
 
-@pytest.fixture(scope="module")
-def qwen2(foreign_corpus: Path, tmp_path_factory: pytest.TempPathFactory
-          ) -> Iterator[harness.Service]:
+def test_qwen2_is_drafted_for_and_says_the_same(foreign_corpus: Path, tmp_path: Path) -> None:
     """Another architecture, with a corpus of its own tokenizer."""
-    with harness.start_verify(tmp_path_factory.mktemp("qwen2"), "--draft", "embedded", "--corpus",
-                              str(foreign_corpus),
-                              model=harness.environment_path("STRATA_TEST_MODEL_QWEN2")) as service:
-        yield service
-
-
-def test_qwen2_is_drafted_for_and_says_the_same(qwen2: harness.Service) -> None:
-    about = harness.info(qwen2)
-    assert about["architecture"] == "Qwen2ForCausalLM"
-    assert about["exact"] is True, about["exactness_notes"]
-    answer = harness.generate(qwen2, "What is the capital of France? Answer in one sentence.", "--chat",
-                              "--max-tokens", "24")
-    assert "Paris" in answer["text"]
-    assert answer["finish_reason"] == "eos"
-    prompts = harness.environment_path("STRATA_TEST_DATA") / "spec_bench_dev.jsonl"
-    for sampling in ([], SAMPLING["sampled"]):
-        report = harness.strata_json(
-            qwen2, ["bench", "exact"], "--prompts", str(prompts), "--limit", "2", "--chat",
-            "--max-tokens", str(MAX_TOKENS), "--draft-nodes", "4,16", *sampling)
-        assert report["differences"] == []
-        plain, *drafted = report["runs"]
-        for run in drafted:
-            assert run["tokens"] == plain["tokens"]
-            assert run["accepted"] > 0
+    model = harness.environment_path("STRATA_TEST_MODEL_QWEN2")
+    with harness.start_verify(tmp_path, "--draft", "embedded", "--corpus", str(foreign_corpus),
+                              model=model) as service:
+        about = harness.info(service)
+        assert about["architecture"] == "Qwen2ForCausalLM"
+        assert about["exact"] is True, about["exactness_notes"]
+        answer = harness.generate(service, "What is the capital of France? Answer in one sentence.",
+                                  "--chat", "--max-tokens", "24")
+        assert "Paris" in answer["text"]
+        assert answer["finish_reason"] == "eos"
+        for sampling in ([], SAMPLING["sampled"]):
+            expect_drafts_that_change_nothing(service, "4,16", "--chat", *sampling)
 
 
 def test_the_service_says_that_it_is_exact(verifier: Verifier) -> None:

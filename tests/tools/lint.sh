@@ -17,6 +17,6 @@ sources=$(git ls-files '*.cc')
 [ $# -eq 0 ] || sources=$(git diff --name-only --diff-filter=d "$1" -- '*.cc')
 for source in $sources; do
   # Files of other builds (CUDA, fuzzing) are in no list of commands here.
-  grep -q "/$source\"" "$build/compile_commands.json" && echo "$source"
+  if grep -q "/$source\"" "$build/compile_commands.json"; then echo "$source"; fi
 done | xargs -r -P "${JOBS:-1}" -n 1 clang-tidy -p "$build" --quiet --warnings-as-errors='*' 2>/dev/null || failed=1
 exit $failed

@@ -7,8 +7,9 @@ They have what the real test models have not: scaled rotary embeddings, an outpu
 biases everywhere, heads of another size. For each variant OUT_DIR/NAME gets a model folder, and
   logits.f32      raw little-endian float32, [tokens, vocab_size], row-major
   reference.json  {"key", "tokens": [...]}, last
-None has the usual rotary embeddings; that logits would be others with those is checked here. Nothing is computed if reference.json already has the key: a hash of this script and the
-versions of the two libraries.
+None has the usual rotary embeddings; that logits would be others with those is checked here.
+Nothing is computed if reference.json already has the key: a hash of this script and the versions of
+the two libraries.
 """
 
 import copy

@@ -497,7 +497,7 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   tree.Clear();
   absl::Status status = CheckModel(model_id, tokenizer_fingerprint, vocab_size);
   status.Update(CheckFingerprint(tokenizer_fingerprint));
-  status.Update(CheckPolicy(policy));
+  status.Update(CheckPolicy("policy", policy));
   status.Update(CheckTenant(tenant));
   if (!status.ok()) return status;
   if (context.empty()) return absl::InvalidArgumentError("there are no tokens to draft after");

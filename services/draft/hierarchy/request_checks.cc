@@ -73,7 +73,7 @@ absl::Status CheckTenant(const std::string& tenant) {
   return CheckLength("tenant", tenant, 0, kMaxTenantBytes);
 }
 
-absl::Status CheckPolicy(Policy policy) {
+absl::Status CheckPolicy(const char* what, Policy policy) {
   switch (policy) {
     case Policy::kDefault:
     case Policy::kLocality:
@@ -81,7 +81,7 @@ absl::Status CheckPolicy(Policy policy) {
       return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("policy is ", static_cast<int>(policy),
+      absl::StrCat(what, " is ", static_cast<int>(policy),
                    ", which is not a policy (0: the default, 1: locality, 2: calibrated)"));
 }
 
@@ -95,7 +95,7 @@ absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int6
 
 absl::Status CheckUpdate(const SequenceUpdate& update, int64_t vocab_size,
                          size_t max_predicted_tokens) {
-  absl::Status status = CheckPolicy(update.policy);
+  absl::Status status = CheckPolicy("policy", update.policy);
   status.Update(CheckTokens("tokens", update.tokens, vocab_size));
   status.Update(CheckRankings(update.rankings, vocab_size));
   if (!status.ok()) return status;

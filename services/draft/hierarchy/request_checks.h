@@ -22,7 +22,7 @@ absl::Status CheckVerifierId(const std::string& verifier_id);
 absl::Status CheckModel(const std::string& model_id, const std::string& tokenizer_fingerprint,
                         int64_t vocab_size);
 absl::Status CheckTenant(const std::string& tenant);
-absl::Status CheckPolicy(Policy policy);
+absl::Status CheckPolicy(const char* what, Policy policy);
 absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int64_t vocab_size);
 absl::Status CheckUpdate(const SequenceUpdate& update, int64_t vocab_size,
                          size_t max_predicted_tokens);

@@ -120,6 +120,7 @@ grpc::Status DraftService::AnswerMessages(
     const absl::Time received = SteadyNow();
     const bool large = bytes.Length() > kLargeMessageBytes;
     if (grpc::Status parsed = rpc::ParseRequest(bytes, request); !parsed.ok()) return parsed;
+    bytes.Clear();
     // A message that came in before the drain is answered all the same.
     registered.SetBusy(true);
     absl::Status status = session.Handshake(request);

@@ -112,8 +112,7 @@ grpc::Status GenerateService::ServeGenerate(grpc::ServerContext* context,
   grpc::Status status;
   try {
     v1::GenerateRequest request;
-    grpc::ByteBuffer own(*bytes);
-    status = rpc::ParseRequest(own, request);
+    status = rpc::ParseRequest(*bytes, request);
     record.set_id(rpc::TakeRequestId(*context, request.request_id()));
     const auto client = rpc::ClientTrace(*context);
     record.set_trace(client, tracing_.Begin(client));

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/draft/hierarchy/request_checks.h"
 #include "services/verify/engine/sampling.h"
 #include "services/verify/server/engine_status.h"
 
@@ -121,19 +122,10 @@ absl::Status RequestReader::ReadSpeculation(const v1::SpeculationParameters& spe
     }
     out.max_nodes = speculation.max_nodes();
   }
-  switch (speculation.policy()) {
-    case v1::POLICY_UNSPECIFIED:
-      break;
-    case v1::POLICY_LOCALITY:
-      out.policy = draft::Policy::kLocality;
-      break;
-    case v1::POLICY_CALIBRATED:
-      out.policy = draft::Policy::kCalibrated;
-      break;
-    default:
-      return absl::InvalidArgumentError(
-          absl::StrCat("speculation.policy is ", static_cast<int>(speculation.policy()),
-                       ", which is not a policy (0: the default, 1: locality, 2: calibrated)"));
+  // The same numbers: services/draft/server/wire.cc holds them to that.
+  out.policy = static_cast<draft::Policy>(speculation.policy());
+  if (auto status = draft::CheckPolicy("speculation.policy", out.policy); !status.ok()) {
+    return status;
   }
   if (auto status = CheckText("speculation.predicted_text", speculation.predicted_text().size());
       !status.ok()) {
