@@ -16,11 +16,15 @@ enum class WeightType { kNative, kInt8 };
 // y = x W^T + b with the weight packed once for oneDNN.
 //
 // Row invariance: oneDNN gives a row the same bits for every number of rows from
-// two up, but one row alone may take another path (a matrix-vector product).
-// Callers therefore pass at least two rows; many rows are computed in blocks. CheckRowInvariance
+// two up, but one row alone may take another path (a matrix-vector product). Callers therefore pass
+// at least two rows, or better kLeastRows; many rows are computed in blocks. CheckRowInvariance
 // tries this on the machine at hand; if it does not hold, UsePairs() makes it hold by construction.
 class PackedLinear {
  public:
+  // Fewer rows cost more than so many: oneDNN has a slower path for two and three (SmolLM2, a step
+  // of two rows 16.3 ms, of four 14.9; Qwen2.5-Coder-0.5B 47 and 37).
+  static constexpr int64_t kLeastRows = 4;
+
   // weight: [out, in]; bias: [out] or undefined. Both in the activations' type.
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type);
 
