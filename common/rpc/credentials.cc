@@ -4,6 +4,7 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,12 +22,40 @@ absl::Status CheckPair(const TlsFiles& files) {
                    files.cert_file.empty() ? "key" : "certificate", " is given"));
 }
 
+// Decides by a call's client certificate, before any service sees the call.
+class ClientNames {
+ public:
+  explicit ClientNames(std::vector<std::string> names) : names_(std::move(names)) {}
+
+  // A grpc_auth_metadata_processor with this object as its state.
+  static void Check(void* state, grpc_auth_context* context, const grpc_metadata*, size_t,
+                    grpc_process_auth_metadata_done_cb done, void* user_data) {
+    const bool admitted = static_cast<ClientNames*>(state)->Admits(context);
+    done(user_data, nullptr, 0, nullptr, 0,
+         admitted ? GRPC_STATUS_OK : GRPC_STATUS_PERMISSION_DENIED,
+         admitted ? nullptr : "the client's certificate has no name that is allowed here");
+  }
+  static void Destroy(void* state) { delete static_cast<ClientNames*>(state); }
+
+ private:
+  bool Admits(const grpc_auth_context* context) const {
+    grpc_auth_property_iterator it = grpc_auth_context_peer_identity(context);
+    while (const grpc_auth_property* property = grpc_auth_property_iterator_next(&it)) {
+      const absl::string_view name(property->value, property->value_length);
+      if (std::ranges::find(names_, name) != names_.end()) return true;
+    }
+    return false;
+  }
+
+  const std::vector<std::string> names_;
+};
+
 // gRPC asks for the certificates at every handshake. Its C++ interface has only
 // FileWatcherCertificateProvider for that, which refuses all connections once a file is broken
 // (tried with 1.51), so this is what stands behind SslServerCredentials, with another source.
 class ReloadingServerCredentials final : public grpc::ServerCredentials {
  public:
-  ReloadingServerCredentials(std::unique_ptr<ReloadingTls> tls, bool mutual)
+  ReloadingServerCredentials(std::shared_ptr<ReloadingTls> tls, bool mutual)
       : tls_(std::move(tls)),
         credentials_(grpc_ssl_server_credentials_create_with_options(
             grpc_ssl_server_credentials_create_options_using_config_fetcher(
@@ -34,6 +63,12 @@ class ReloadingServerCredentials final : public grpc::ServerCredentials {
                        : GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE,
                 &Fetch, this))) {}
   ~ReloadingServerCredentials() override { grpc_server_credentials_release(credentials_); }
+
+  void AdmitOnly(std::vector<std::string> client_names) {
+    auto* admitted = new ClientNames(std::move(client_names));
+    grpc_server_credentials_set_auth_metadata_processor(
+        credentials_, {&ClientNames::Check, &ClientNames::Destroy, admitted});
+  }
 
   // Strata's services look at metadata themselves (bearer.h).
   void SetAuthMetadataProcessor(const std::shared_ptr<grpc::AuthMetadataProcessor>&) override {}
@@ -62,7 +97,7 @@ class ReloadingServerCredentials final : public grpc::ServerCredentials {
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }
 
-  const std::unique_ptr<ReloadingTls> tls_;
+  const std::shared_ptr<ReloadingTls> tls_;
   absl::Mutex mutex_;
   // What gRPC was given last.
   std::shared_ptr<const TlsMaterial> given_ ABSL_GUARDED_BY(mutex_);
@@ -77,9 +112,15 @@ std::shared_ptr<grpc::ChannelCredentials> SslCredentials(const TlsMaterial& mate
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
-    const TlsFiles& files) {
-  if (files.empty()) return grpc::InsecureServerCredentials();
+absl::StatusOr<ServerCredentials> MakeServerCredentials(const TlsFiles& files,
+                                                        std::vector<std::string> client_names) {
+  if (!client_names.empty() && files.ca_file.empty()) {
+    return absl::InvalidArgumentError(
+        "names of clients are given without a certificate authority for clients");
+  }
+  if (files.empty()) {
+    return ServerCredentials{.credentials = grpc::InsecureServerCredentials(), .tls = nullptr};
+  }
   if (absl::Status status = CheckPair(files); !status.ok()) return status;
   if (files.cert_file.empty()) {
     return absl::InvalidArgumentError(
@@ -88,7 +129,10 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
   }
   auto tls = OpenReloadingTls(files);
   if (!tls.ok()) return tls.status();
-  return std::make_shared<ReloadingServerCredentials>(*std::move(tls), !files.ca_file.empty());
+  const std::shared_ptr<ReloadingTls> shared = *std::move(tls);
+  auto credentials = std::make_shared<ReloadingServerCredentials>(shared, !files.ca_file.empty());
+  if (!client_names.empty()) credentials->AdmitOnly(std::move(client_names));
+  return ServerCredentials{.credentials = std::move(credentials), .tls = shared};
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(

@@ -6,21 +6,35 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "common/rpc/tls_material.h"
 
 namespace strata::rpc {
 
+struct ServerCredentials {
+  // Must outlive the server.
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+  // The files that they follow; null without TLS.
+  std::shared_ptr<ReloadingTls> tls;
+};
+
 // Every handshake uses the files as they are then (OpenReloadingTls says which changes count);
-// connections that exist go on as they are. The credentials must outlive the server.
+// connections that exist go on as they are.
+//
+// With `client_names`, which need mutual TLS, every call of a client whose certificate has none of
+// them ends with PERMISSION_DENIED. A certificate's names are its alternative names (DNS, URI, IP,
+// e-mail), or its common name if it has none; they are compared as they stand, without wildcards.
+//
 // INVALID_ARGUMENT if the combination makes no sense or a file is no good, NOT_FOUND or the like if
 // one cannot be read.
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
-    const TlsFiles& files);
+absl::StatusOr<ServerCredentials> MakeServerCredentials(const TlsFiles& files,
+                                                        std::vector<std::string> client_names = {});
 
 // With `use_tls` false all paths must be empty. With `use_tls` true they may be (server-side
 // TLS checked against the system's authorities). Errors as above.
@@ -36,6 +50,10 @@ class ReloadingChannelCredentials {
                                                                            bool use_tls);
   // The same object as long as the files hold the same.
   std::shared_ptr<grpc::ChannelCredentials> Get() ABSL_LOCKS_EXCLUDED(mutex_);
+  // When the certificate in use expires; the infinite future without one.
+  absl::Time certificate_expiry() const {
+    return tls_ == nullptr ? absl::InfiniteFuture() : tls_->Get()->not_after;
+  }
 
  private:
   // `tls` is null without TLS.

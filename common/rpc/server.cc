@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -48,6 +50,12 @@ absl::Status CheckOptions(const ServerOptions& options) {
   return absl::OkStatus();
 }
 
+// INT_MAX, for ever, for what is longer than that.
+int ToMilliseconds(absl::Duration duration) {
+  return static_cast<int>(
+      std::clamp<int64_t>(absl::ToInt64Milliseconds(duration), 1, std::numeric_limits<int>::max()));
+}
+
 std::string BoundAddress(const std::string& listen, int port) {
   if (absl::StartsWith(listen, "unix:")) return listen;
   return absl::StrCat(listen.substr(0, listen.rfind(':') + 1), port);
@@ -58,7 +66,7 @@ std::string BoundAddress(const std::string& listen, int port) {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
                                                       std::span<grpc::Service* const> services) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  auto credentials = MakeServerCredentials(options.tls);
+  auto credentials = MakeServerCredentials(options.tls, options.client_names);
   if (!credentials.ok()) return credentials.status();
 
   // Both act on every server built from here on. Reflection is named rather than left to its
@@ -78,8 +86,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kMinPingIntervalMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS,
+                             ToMilliseconds(options.max_connection_age));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS,
+                             ToMilliseconds(options.connection_age_grace));
   int port = 0;
-  builder.AddListeningPort(options.listen, *credentials, &port);
+  builder.AddListeningPort(options.listen, credentials->credentials, &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
@@ -91,8 +103,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
       new Server(*std::move(credentials), std::move(server), std::move(address)));
 }
 
-Server::Server(std::shared_ptr<grpc::ServerCredentials> credentials,
-               std::unique_ptr<grpc::Server> server, std::string address)
+Server::Server(ServerCredentials credentials, std::unique_ptr<grpc::Server> server,
+               std::string address)
     : credentials_(std::move(credentials)),
       server_(std::move(server)),
       address_(std::move(address)) {}

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -18,12 +19,19 @@ struct ServerOptions {
   // host:port ("127.0.0.1:0", "[::]:50051"; port 0 lets the system choose) or unix:PATH.
   std::string listen = "127.0.0.1:0";
   TlsFiles tls;
+  // If there are any, only clients whose certificate has one of these names are served; see
+  // MakeServerCredentials.
+  std::vector<std::string> client_names;
   // A longer message ends its call with RESOURCE_EXHAUSTED, before it is parsed.
   int max_receive_bytes = 16 << 20;
   int max_send_bytes = 64 << 20;
   // Most threads that serve calls; a stream holds one while it is open. Calls beyond that get
   // RESOURCE_EXHAUSTED.
   int max_threads = 256;
+  // A client whose connection is older is told to make a new one, and loses no call by it; calls
+  // under way have `connection_age_grace` to end. gRPC varies the age by a tenth either way.
+  absl::Duration max_connection_age = absl::InfiniteDuration();
+  absl::Duration connection_age_grace = absl::InfiniteDuration();
   // Also serve channelz, the state of every connection of the process. Holds for all servers that
   // are started later.
   bool channelz = false;
@@ -46,6 +54,11 @@ class Server {
   // Where it listens, with the port the system chose: what a client can dial (given a listen host
   // that can be dialled).
   const std::string& address() const { return address_; }
+  // When the certificate in use expires; the infinite future without one.
+  absl::Time certificate_expiry() const {
+    return credentials_.tls == nullptr ? absl::InfiniteFuture()
+                                       : credentials_.tls->Get()->not_after;
+  }
   // What the health service answers, for the server as a whole ("") and for every service.
   // Serving from the start.
   void SetServing(bool serving);
@@ -55,11 +68,10 @@ class Server {
   void Shutdown(absl::Duration grace);
 
  private:
-  Server(std::shared_ptr<grpc::ServerCredentials> credentials, std::unique_ptr<grpc::Server> server,
-         std::string address);
+  Server(ServerCredentials credentials, std::unique_ptr<grpc::Server> server, std::string address);
 
   // gRPC asks them for certificates as long as the server lives.
-  const std::shared_ptr<grpc::ServerCredentials> credentials_;
+  const ServerCredentials credentials_;
   std::unique_ptr<grpc::Server> server_;
   const std::string address_;
 };

@@ -24,6 +24,15 @@ void ServingFlags::AddTo(CLI::App& app) {
   app.add_option("--tls-key", server.tls.key_file, "PEM private key of this server");
   app.add_option("--tls-client-ca", server.tls.ca_file,
                  "PEM authorities that clients' certificates must come from (mutual TLS)");
+  app.add_option("--tls-client-name", server.client_names,
+                 "Serve only clients whose certificate has this name, or one of these (may be "
+                 "given several times; needs --tls-client-ca)")
+      ->allow_extra_args(false);
+  app.add_option("--max-connection-age", max_connection_age,
+                 "Seconds, give or take a tenth, after which a client is told to make a new "
+                 "connection, which may lead to another replica; 0: never")
+      ->check(CLI::Range(0.0, 1e6))
+      ->capture_default_str();
   app.add_option("--drain-seconds", drain_seconds,
                  "After SIGTERM or SIGINT, how long calls under way may take to end")
       ->check(CLI::Range(0.0, 3600.0))
@@ -61,6 +70,7 @@ void ServingFlags::AddTo(CLI::App& app) {
 ServerOptions ServingFlags::Options() const {
   ServerOptions options = server;
   options.max_receive_bytes = max_message_mb << 20;
+  if (max_connection_age > 0) options.max_connection_age = absl::Seconds(max_connection_age);
   return options;
 }
 

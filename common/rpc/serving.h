@@ -19,11 +19,13 @@ inline constexpr int kUsageError = 2;
 
 // What every service's command line says about serving.
 struct ServingFlags {
-  // Its max_receive_bytes is max_message_mb: see Options().
+  // Its max_receive_bytes is max_message_mb, its max_connection_age that below: see Options().
   ServerOptions server;
   int max_message_mb = 16;
   std::string port_file;
   double drain_seconds = 5;
+  // Seconds; 0: for ever.
+  double max_connection_age = 0;
   std::string log_level = "info";
   log::Format log_format = log::Format::kText;
   metrics::ExporterOptions metrics;
@@ -31,8 +33,8 @@ struct ServingFlags {
   trace::TracerOptions trace;
   uint64_t trace_file_mb = 256;
 
-  // --listen, --port-file, --max-message-mb, --tls-…, --drain-seconds, --log-…, --metrics-…,
-  // --trace-file…, --channelz.
+  // --listen, --port-file, --max-message-mb, --tls-…, --max-connection-age, --drain-seconds,
+  // --log-…, --metrics-…, --trace-file…, --channelz.
   void AddTo(CLI::App& app);
   ServerOptions Options() const;
   trace::TracerOptions Tracing() const;

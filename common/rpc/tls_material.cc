@@ -97,10 +97,10 @@ absl::StatusOr<TlsMaterial> ReadTexts(const TlsFiles& files) {
   if (!cert.ok()) return cert.status();
   auto ca = ReadPem(files.ca_file, kAuthorities);
   if (!ca.ok()) return ca.status();
-  return TlsMaterial{*std::move(cert), *std::move(key), *std::move(ca)};
+  return TlsMaterial{.cert = *std::move(cert), .key = *std::move(key), .ca = *std::move(ca)};
 }
 
-// When the leaf of `material` expires; the infinite future without a certificate.
+// What `material.not_after` is to be.
 absl::StatusOr<absl::Time> Check(const TlsFiles& files, const TlsMaterial& material) {
   if (!material.ca.empty()) {
     auto authorities = ParseCertificates(material.ca, files.ca_file, kAuthorities);
@@ -134,7 +134,9 @@ absl::Status CheckExpiry(const TlsFiles& files, absl::Time not_after) {
 absl::StatusOr<TlsMaterial> ReadTlsFiles(const TlsFiles& files) {
   auto material = ReadTexts(files);
   if (!material.ok()) return material;
-  if (auto checked = Check(files, *material); !checked.ok()) return checked.status();
+  auto not_after = Check(files, *material);
+  if (!not_after.ok()) return not_after.status();
+  material->not_after = *not_after;
   return material;
 }
 
@@ -149,7 +151,9 @@ absl::StatusOr<std::unique_ptr<ReloadingTls>> OpenReloadingTls(const TlsFiles& f
     if (!expiry.ok() && !first) return expiry;
     if (!expiry.ok()) spdlog::warn("{}: peers will refuse it", std::string(expiry.message()));
     first = false;
-    return text;
+    TlsMaterial material = text;
+    material.not_after = *not_after;
+    return material;
   };
   source.report = [files](const absl::Status& status) {
     const std::string& name = files.cert_file.empty() ? files.ca_file : files.cert_file;

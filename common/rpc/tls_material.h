@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/base/reloading.h"
 
 namespace strata::rpc {
@@ -27,6 +28,8 @@ struct TlsMaterial {
   std::string cert;
   std::string key;
   std::string ca;
+  // When the first certificate in `cert` expires; the infinite future without one.
+  absl::Time not_after = absl::InfiniteFuture();
 
   friend bool operator==(const TlsMaterial&, const TlsMaterial&) = default;
 };

@@ -1,22 +1,23 @@
 """deploy/kubernetes: what kustomize makes of it is valid, agrees with itself and with the binaries."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from deployment import (CORPUS_JOBS, DEPLOY, KUBERNETES, OVERLAYS, check_arguments, config_of,
-                        flags_of, job_of, named, of_kind, port_of, program_of, render, rendered,
+from deployment import (CORPUS_JOBS, DEPLOY, KUBERNETES, OVERLAYS, binaries, check_arguments,
+                        config_of, flags_of, job_of, named, of_kind, port_of, program_of, render, rendered,
                         strata_containers, workloads)
 
 ALL = OVERLAYS + CORPUS_JOBS
 # What an operator provides: deploy/README.md describes them.
 CLAIMS = {"strata-model", "strata-corpus", "strata-corpus-input", "strata-model-tiers"}
-SECRET_KEYS = {"tls.crt", "tls.key", "ca.crt"}
+SECRET_KEYS = {"tls.crt", "tls.key", "ca.crt", "tokens.json"}
 # Third-party kinds, whose schemas are not Kubernetes'.
-CUSTOM_GROUPS = ("cert-manager.io/",)
+CUSTOM_GROUPS = ("cert-manager.io/", "monitoring.coreos.com/")
 
 
 def labels_match(selector, labels):
@@ -70,14 +71,79 @@ def test_cert_manager_makes_the_secrets_that_tls_refers_to(tmp_path):
     certificates = of_kind(manifests, "Certificate")
     made = {certificate["spec"]["secretName"]: certificate["spec"] for certificate in certificates}
     used = {volume["secret"]["secretName"] for workload in workloads(manifests)
-            for volume in workload["spec"]["template"]["spec"]["volumes"] if "secret" in volume}
-    assert used and used <= set(made)
+            for volume in workload["spec"]["template"]["spec"]["volumes"]
+            if volume.get("name") == "tls"}
+    assert used == set(made) - {"strata-ca"}
     # What strata-verify calls the draft service is what its certificate is for.
     assert draft_host(manifests) in made["strata-draft-tls"]["dnsNames"]
     assert "client auth" in made["strata-verify-tls"]["usages"]
+    # What the draft service wants to see is what the verifier's certificate is for, and no other's.
+    (draft,) = named(manifests, "Deployment", "strata-draft")["spec"]["template"]["spec"]["containers"]
+    wanted = check_arguments("strata-draft", draft["args"], "draft")["tls-client-name"]
+    assert [name for name, certificate in made.items()
+            if wanted in certificate.get("dnsNames", [])] == ["strata-verify-tls"]
     examples = yaml.safe_load_all(
         (KUBERNETES / "components/tls/secrets.example.yaml").read_text(encoding="utf-8"))
     assert {example["metadata"]["name"] for example in examples} == used
+
+
+@pytest.mark.parametrize("name", ("overlays/cpu", "overlays/gpu"))
+def test_clients_show_tokens(name):
+    manifests = rendered(name)
+    (verify,) = named(manifests, "Deployment", "strata-verify")["spec"]["template"]["spec"]["containers"]
+    path = check_arguments("strata-verify", verify["args"], name)["auth-tokens"]
+    (mount,) = (mount for mount in verify["volumeMounts"] if path.startswith(mount["mountPath"] + "/"))
+    # Kubernetes does not update files that are mounted alone.
+    assert mount["readOnly"] is True and "subPath" not in mount
+    (volume,) = (volume for volume in
+                 named(manifests, "Deployment", "strata-verify")["spec"]["template"]["spec"]["volumes"]
+                 if volume["name"] == mount["name"])
+    example = yaml.safe_load(
+        (KUBERNETES / "components/auth/secrets.example.yaml").read_text(encoding="utf-8"))
+    assert example["metadata"]["name"] == volume["secret"]["secretName"]
+    assert path.removeprefix(mount["mountPath"] + "/") in example["stringData"]
+
+
+def test_the_example_of_tokens_is_one_but_for_the_digests(tmp_path):
+    example = yaml.safe_load(
+        (KUBERNETES / "components/auth/secrets.example.yaml").read_text(encoding="utf-8"))
+    text = example["stringData"]["tokens.json"]
+    for digit in "ab":
+        text = text.replace("64 HEX DIGITS", digit * 64, 1)
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(text, encoding="utf-8")
+    arguments = [binaries() / "strata-verify", "--model", tmp_path, "--listen", "127.0.0.1:0",
+                 "--auth-tokens", tokens]
+    good = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert "2 tokens" in good.stderr
+    # The folder holds no model.
+    assert "tokenizer.json" in good.stderr
+    tokens.write_text(text.replace("tenant", "tenent", 1), encoding="utf-8")
+    bad = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1 and str(tokens) in bad.stderr
+
+
+def test_prometheus_finds_the_pods_and_the_adapter_what_the_autoscaler_wants(tmp_path):
+    manifests = render_with(tmp_path, "overlays/cpu", "monitoring")
+    monitors = {monitor["metadata"]["name"]: monitor["spec"]
+                for monitor in of_kind(manifests, "PodMonitor")}
+    assert set(monitors) == {"strata-verify", "strata-draft"}
+    for workload, container in strata_containers(manifests):
+        monitor = monitors[workload["metadata"]["name"]]
+        labels = workload["spec"]["template"]["metadata"]["labels"]
+        assert labels_match(monitor["selector"], labels)
+        # The alerts are about jobs of these names.
+        assert labels[monitor["jobLabel"]] == workload["metadata"]["name"]
+        (endpoint,) = monitor["podMetricsEndpoints"]
+        assert endpoint["port"] in {port["name"] for port in container["ports"]}
+        annotations = workload["spec"]["template"]["metadata"]["annotations"]
+        assert endpoint["path"] == annotations["prometheus.io/path"]
+    rules = yaml.safe_load((KUBERNETES / "components/monitoring/adapter-rules.yaml").read_text(
+        encoding="utf-8"))["rules"]
+    served = {rule["seriesQuery"].split("{")[0] for rule in rules}
+    assert served == {metric["pods"]["metric"]["name"]
+                      for scaler in of_kind(manifests, "HorizontalPodAutoscaler")
+                      for metric in scaler["spec"]["metrics"] if metric["type"] == "Pods"}
 
 
 def draft_host(manifests):
@@ -164,6 +230,19 @@ def test_network_policies(name):
     assert "egress" not in draft and "Egress" in draft["policyTypes"]
     assert {port["port"] for rule in policies["strata-verify"]["egress"]
             for port in rule["ports"]} == {53, containers["strata-draft"]["ports"][0]["containerPort"]}
+    # A client in this namespace may send what the verify service lets in from it.
+    client = policies["strata-client"]
+    assert {"podSelector": client["podSelector"]} in allowed_from(policies["strata-verify"])
+    (service, dns) = client["egress"]
+    assert service == {
+        "to": [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "strata-verify"}}}],
+        "ports": [{"protocol": "TCP",
+                   "port": containers["strata-verify"]["ports"][0]["containerPort"]}]}
+    assert dns in policies["strata-verify"]["egress"]
+
+
+def allowed_from(policy):
+    return [peer for rule in policy["ingress"] for peer in rule["from"]]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -206,9 +285,13 @@ def test_grace_periods_cover_draining(name):
     manifests = rendered(name)
     for workload, container in strata_containers(manifests):
         pod = workload["spec"]["template"]["spec"]
-        drain = config_of(manifests, workload, container)["drain-seconds"]
+        options = config_of(manifests, workload, container)
+        drain = options["drain-seconds"]
         before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
         assert before > 0
+        if program_of(container) == "strata-verify":
+            # gRPC varies the age by a tenth; endpoints take a few seconds to be gone everywhere.
+            assert before >= 1.1 * options["max-connection-age"] + 5
         assert pod["terminationGracePeriodSeconds"] >= before + drain + 5
 
 

@@ -1,6 +1,7 @@
 """Runs the containers of the manifests as processes on this machine, with the arguments, options
 and probes that the manifests give them; only paths and addresses are other ones."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ import harness  # noqa: E402
 OPENSSL = """[all]
 basicConstraints=critical,CA:FALSE
 extendedKeyUsage=serverAuth,clientAuth
-subjectAltName=DNS:localhost,IP:127.0.0.1
+subjectAltName=DNS:localhost,IP:127.0.0.1,DNS:strata-verify.strata.svc
 """
 
 
@@ -156,8 +157,14 @@ def certificates(tmp_path_factory):
 
 def test_cpu_overlay_serves_over_tls_with_the_corpus_of_the_jobs(tmp_path, model, corpus,
                                                                  certificates):
+    auth = tmp_path / "auth"
+    auth.mkdir()
+    (auth / "tokens.json").write_text(json.dumps({"tokens": [
+        {"sha256": hashlib.sha256(b"the-token").hexdigest(), "tenant": "acme"}]}), encoding="utf-8")
+    token = tmp_path / "token"
+    token.write_text("the-token", encoding="utf-8")
     mounts = {"/corpus": corpus, "/model": model, "/etc/strata-tls": certificates,
-              "/var/lib/strata": tmp_path / "tiers"}
+              "/etc/strata-auth": auth, "/var/lib/strata": tmp_path / "tiers"}
     draft = Pod("overlays/cpu", "strata-draft", tmp_path, mounts)
     with draft.service:
         verify = Pod("overlays/cpu", "strata-verify", tmp_path, mounts,
@@ -166,13 +173,16 @@ def test_cpu_overlay_serves_over_tls_with_the_corpus_of_the_jobs(tmp_path, model
         with verify.service:
             answer = harness.generate(verify.service, "The quick brown fox jumps over the",
                                       "--tls-ca", str(certificates / "ca.crt"),
-                                      "--max-tokens", "16")
+                                      "--token-file", str(token), "--max-tokens", "16")
             assert answer["statistics"]["output_tokens"] == 16
             assert "strata_draft_messages_total" in draft.scrape()
             # Drafts went over the TLS stream.
             assert harness.drafted_by(answer, "corpus") + harness.drafted_by(answer, "model") > 0
             plain = harness.strata(verify.service, ["info"])
             assert plain.returncode != 0
+            nobody = harness.strata(verify.service, ["info"], "--tls-ca",
+                                    str(certificates / "ca.crt"))
+            assert "UNAUTHENTICATED" in nobody.stderr
 
             page = verify.scrape()
             for scaler in of_kind(rendered("overlays/cpu"), "HorizontalPodAutoscaler"):

@@ -7,10 +7,15 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <set>
+#include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "common/rpc/credentials.h"
 #include "common/rpc/request_id.h"
 #include "common/rpc/server.h"
@@ -31,8 +36,19 @@ class EchoService final : public v1::DraftService::Service {
   grpc::Status GetDraftInfo(grpc::ServerContext* context, const v1::GetDraftInfoRequest* request,
                             v1::GetDraftInfoResponse* response) override {
     response->set_version("here");
+    absl::MutexLock lock(&mutex_);
+    peers_.insert(context->peer());
     return grpc::Status::OK;
   }
+  // How many connections calls came by.
+  size_t connections() const {
+    absl::MutexLock lock(&mutex_);
+    return peers_.size();
+  }
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::set<std::string> peers_ ABSL_GUARDED_BY(mutex_);
 };
 
 class RpcTest : public testing::Test {
@@ -186,6 +202,62 @@ TEST_F(RpcTest, MutualTlsAdmitsOnlyTheAuthoritysClients) {
   EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
   EXPECT_TRUE(
       absl::IsInvalidArgument(MakeChannelCredentials({"", "", ca}, /*use_tls=*/false).status()));
+}
+
+TEST_F(RpcTest, OnlyClientsOfTheNamesGivenAreServed) {
+  const TlsFiles files = {Write("sc", kServerCertificate), Write("sk", kServerKey),
+                          Write("ca", kClientCertificate)};
+  const auto credentials = MakeChannelCredentials(
+      {files.ca_file, Write("ck", kClientKey), files.cert_file}, /*use_tls=*/true);
+  ASSERT_TRUE(credentials.ok()) << credentials.status();
+  const auto call = [&](std::vector<std::string> names) {
+    const auto server =
+        Start({.listen = "localhost:0", .tls = files, .client_names = std::move(names)});
+    return server == nullptr ? absl::InternalError("") : Call(server->address(), *credentials);
+  };
+  EXPECT_TRUE(call({}).ok());
+  EXPECT_TRUE(call({"localhost"}).ok());
+  EXPECT_TRUE(call({"strata-verify", "127.0.0.1"}).ok());
+  // The common name of a certificate that has alternative ones is not looked at.
+  for (const char* name : {"strata-verify", "strata-test-client", "LOCALHOST", "local", "*"}) {
+    const absl::Status refused = call({name});
+    EXPECT_TRUE(absl::IsPermissionDenied(refused)) << name << ": " << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("certificate has no name"));
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.client_names = {"localhost"}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      StartStatus({.tls = {.cert_file = files.cert_file, .key_file = files.key_file},
+                   .client_names = {"localhost"}})));
+}
+
+TEST_F(RpcTest, TheExpiryOfTheCertificateInUseIsKnown) {
+  EXPECT_EQ(Start({})->certificate_expiry(), absl::InfiniteFuture());
+  const TlsFiles files = {.cert_file = Write("sc", kServerCertificate),
+                          .key_file = Write("sk", kServerKey)};
+  // As openssl x509 -enddate says.
+  const absl::Time expiry = absl::FromUnixSeconds(4'948'991'954);
+  EXPECT_EQ(Start({.listen = "localhost:0", .tls = files})->certificate_expiry(), expiry);
+  EXPECT_EQ((*ReloadingChannelCredentials::Open({.ca_file = files.cert_file}, /*use_tls=*/true))
+                ->certificate_expiry(),
+            absl::InfiniteFuture());
+  EXPECT_EQ((*ReloadingChannelCredentials::Open(files, /*use_tls=*/true))->certificate_expiry(),
+            expiry);
+}
+
+TEST_F(RpcTest, ClientsChangeConnectionsOfAnAgeWithoutLosingACall) {
+  const auto server = Start({.max_connection_age = absl::Milliseconds(200)});
+  ASSERT_NE(server, nullptr);
+  const auto stub = v1::DraftService::NewStub(
+      grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials()));
+  const absl::Time end = absl::Now() + absl::Seconds(20);
+  int calls = 0;
+  for (; service_.connections() < 4 && absl::Now() < end; ++calls) {
+    grpc::ClientContext context;
+    v1::GetDraftInfoResponse response;
+    const grpc::Status status = stub->GetDraftInfo(&context, {}, &response);
+    ASSERT_TRUE(status.ok()) << "call " << calls << ": " << status.error_message();
+  }
+  EXPECT_GE(service_.connections(), 4u) << "after " << calls << " calls";
 }
 
 TEST_F(RpcTest, ReplacedCertificatesServeNewConnectionsAndBrokenOnesDoNot) {

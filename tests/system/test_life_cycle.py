@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import signal
+import threading
+import time
 from pathlib import Path
 
+import grpc
 import harness
 import metrics
 import pytest
+from faults.proxy import Proxy
 
 PROMPT = "Write a long story about a lighthouse keeper and his dog."
 LONG = ["--chat", "--ignore-eos", "--max-tokens"]
+GENERATE = "/strata.v1.GenerateService/Generate"
+# A GenerateRequest: text "Hello", 8 tokens.
+HELLO = b"\x0a\x05Hello\x28\x08"
 
 
 def test_sigterm_lets_answers_end(corpus: Path, tmp_path: Path) -> None:
@@ -28,6 +35,71 @@ def test_sigterm_lets_answers_end(corpus: Path, tmp_path: Path) -> None:
         assert refused.returncode == harness.SERVICE_ERROR
         assert "UNAVAILABLE" in refused.stderr
         assert service.process.wait(60) == 0, service.log()
+
+
+def test_a_call_during_the_drain_is_told_when_to_come_back(tmp_path: Path) -> None:
+    with harness.start_verify(tmp_path, "--draft", "off", "--drain-seconds", "300") as service, \
+            grpc.insecure_channel(service.address) as channel:
+        generate = channel.unary_stream(GENERATE)
+        assert list(generate(HELLO, timeout=60))
+        with harness.RunningGeneration(service, PROMPT, *LONG, "300") as generation:
+            generation.read_some()
+            service.process.terminate()
+            harness.wait_until(lambda: "draining" in service.log(), "the drain has begun")
+            # By the connection that there is: it stays until the answers under way have ended.
+            for _ in range(100):
+                try:
+                    list(generate(HELLO, timeout=60))
+                except grpc.RpcError as error:
+                    refusal = error
+                    break
+            assert refusal.code() == grpc.StatusCode.UNAVAILABLE
+            hints = [value for key, value in refusal.trailing_metadata() if key == "retry-after-ms"]
+            assert len(hints) == 1 and int(hints[0]) >= 0
+            assert generation.process.poll() is None, "it was still draining"
+            assert generation.finish()[0] == harness.SUCCESS
+
+
+def test_clients_of_one_address_have_left_before_a_drain(tmp_path: Path) -> None:
+    """A rolling restart as Kubernetes makes it: the pod leaves the Service, waits for longer than
+    its connections may last, and only then is told to end. Clients that know the Service's address
+    alone and try nothing twice lose no request."""
+    age = 1.0
+    arguments = ["--draft", "off", "--max-connection-age", str(age)]
+    with harness.start_verify(tmp_path / "old", *arguments) as old, \
+            harness.start_verify(tmp_path / "new", *arguments) as new:
+        virtual_ip = Proxy(old.address, seed=1)
+        failures: list[str] = []
+        answered: list[float] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            with grpc.insecure_channel(virtual_ip.address) as channel:
+                generate = channel.unary_stream(GENERATE)
+                while not stop.is_set():
+                    try:
+                        list(generate(HELLO, timeout=60))
+                        answered.append(time.monotonic())
+                    except grpc.RpcError as error:
+                        failures.append(f"{error.code()}: {error.details()}")
+
+        clients = [threading.Thread(target=ask) for _ in range(3)]
+        for client in clients:
+            client.start()
+        try:
+            harness.wait_until(lambda: len(answered) > 10, "the old one answers")
+            virtual_ip.set_target(new.address)
+            time.sleep(1.1 * age + 2)
+            old.process.terminate()
+            assert old.process.wait(60) == 0, old.log()
+            ended = time.monotonic()
+            harness.wait_until(lambda: answered[-1] > ended + 1, "the new one answers")
+        finally:
+            stop.set()
+            for client in clients:
+                client.join()
+            virtual_ip.close()
+        assert not failures
 
 
 def test_the_drain_has_an_end(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 import re
 import signal
+import ssl
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certificates
 import harness
 import metrics
 import pytest
@@ -23,19 +26,26 @@ LENGTH = 48
 
 
 class Pair:
-    """A draft and a verify service, with metrics and JSON logs."""
+    """A draft and a verify service with mutual TLS between them, metrics and JSON logs."""
 
     def __init__(self, folder: Path, corpus: Path) -> None:
         self.draft_metrics = metrics.Endpoint(folder, "draft")
         self.verify_metrics = metrics.Endpoint(folder, "verify")
+        authority = certificates.Authority(folder / "tls", "authority")
+        self.certificates = {"server": authority.issue("draft"),
+                             "draft_client": authority.issue("verify")}
+        mine = self.certificates["draft_client"]
         self.draft = harness.start_draft(folder, "--corpus", str(corpus), "--log-format", "json",
                                          "--model-tier-dir", str(folder / "tiers"),
+                                         *self.certificates["server"].server_flags(authority.cert),
                                          *self.draft_metrics.arguments)
+        self.tls = ["--draft-tls", "--draft-tls-ca", str(authority.cert),
+                    "--draft-tls-cert", str(mine.cert), "--draft-tls-key", str(mine.key)]
         try:
             # So that a slow machine misses no deadline that the test does not want missed.
             self.verify = harness.start_verify(
                 folder, "--draft-address", self.draft.address, "--draft-deadline-ms", "10000",
-                "--log-format", "json", *self.verify_metrics.arguments)
+                "--log-format", "json", *self.tls, *self.verify_metrics.arguments)
         except BaseException:
             self.draft.close()
             raise
@@ -162,6 +172,12 @@ def test_gauges_tell_the_state(pair: Pair) -> None:
     assert draft("strata_draft_corpus_damaged_rows") == 0
     assert draft("strata_draft_corpus_block_cache_bytes") > 0
     assert draft("strata_draft_streams_open") == 1
+    for use, scrape, service in (("server", draft, "draft"), ("draft_client", verify, "verify")):
+        ends = subprocess.run(["openssl", "x509", "-enddate", "-noout", "-in",
+                               str(pair.certificates[use].cert)],
+                              capture_output=True, text=True, check=True).stdout
+        told = scrape(f"strata_{service}_tls_certificate_expiry_timestamp", use=use)
+        assert ssl.cert_time_to_seconds(ends.strip().removeprefix("notAfter=")) == told
     for scrape in (verify, draft):
         assert scrape("process_resident_memory_bytes") > 1 << 20
 
@@ -195,7 +211,7 @@ def test_a_draft_service_that_hangs_shows(pair: Pair) -> None:
     # With a deadline that a stopped service misses soon.
     folder = Path(pair.verify_metrics.arguments[-1]).parent / "hang"
     endpoint = metrics.Endpoint(folder, "verify")
-    with harness.start_verify(folder, "--draft-address", pair.draft.address,
+    with harness.start_verify(folder, "--draft-address", pair.draft.address, *pair.tls,
                               *endpoint.arguments) as verify:
         pair.draft.suspend()
         try:

@@ -101,6 +101,19 @@ class TestMutualTls:
         assert status_of(service) == "UNAVAILABLE"
 
 
+def test_only_clients_of_a_name(folder: Path, authority: certificates.Authority) -> None:
+    verifier = authority.issue("verifier", "DNS:strata-verify.example")
+    with harness.start_draft(folder / "named", "--tls-client-name", "strata-verify.example",
+                             *authority.issue("server").server_flags(authority.cert)) as draft:
+        assert status_of(draft, *client(authority.cert, verifier)) == THROUGH
+        for other in (authority.issue("strata-verify.example"),
+                      authority.issue("other-client", certificates.OTHER_NAME)):
+            assert status_of(draft, *client(authority.cert, other)) == "PERMISSION_DENIED"
+    result = harness.run("strata-draft", "--tls-client-name", "strata-verify.example")
+    assert result.returncode == 1
+    assert "without a certificate authority for clients" in result.stderr
+
+
 @pytest.mark.parametrize("case", ["expired", "wrong host name"])
 def test_a_server_that_clients_refuse(case: str, folder: Path,
                                       authority: certificates.Authority) -> None:

@@ -215,6 +215,7 @@ TEST_F(RequestGateTest, QuotasSayWhatHowMuchAndWhen) {
   EXPECT_THAT(requests.status.error_message(), HasSubstr("3 requests a minute"));
   EXPECT_GT(std::stoi("0" + requests.retry_after), 0);
   EXPECT_TRUE(Run(Request(), "Bearer alice-token").status.ok()) << "another tenant";
+  EXPECT_EQ(service_->counters().quota_refusals.value(), 2);
 }
 
 }  // namespace

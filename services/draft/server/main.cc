@@ -22,6 +22,7 @@
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
 #include "common/rpc/starting.h"
+#include "common/rpc/tls_metrics.h"
 #include "common/trace/trace_metrics.h"
 #include "common/trace/tracer.h"
 #include "services/draft/corpus/corpus_holder.h"
@@ -35,6 +36,9 @@
 
 namespace strata::draft {
 namespace {
+
+// What streams and calls of a connection that has reached --max-connection-age may still take.
+constexpr absl::Duration kStreamGrace = absl::Seconds(1);
 
 // `holder` stays null without a corpus.
 absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options,
@@ -109,8 +113,14 @@ absl::Status Serve(const Flags& flags) {
   // From here on a signal drains.
   starting->reset();
   const std::array<grpc::Service*, 1> services = {&service};
-  auto server = rpc::Server::Start(flags.serving.Options(), services);
+  rpc::ServerOptions server_options = flags.serving.Options();
+  // A verifier's stream has no end of its own.
+  server_options.connection_age_grace = kStreamGrace;
+  auto server = rpc::Server::Start(server_options, services);
   if (!server.ok()) return server.status();
+  const auto server_metrics = (*exporter)->Add([&server](metrics::Page& page) {
+    rpc::CollectCertificate("strata_draft", "server", (*server)->certificate_expiry(), page);
+  });
   if (absl::Status status = rpc::Announce(flags.serving, (*server)->address()); !status.ok())
     return status;
 

@@ -163,6 +163,7 @@ class RemoteDraftSource final : public DraftSource {
     if (answered) {
       if (!breaker_.closed()) spdlog::info("draft service answers; drafting resumes");
       breaker_.OnAnswer();
+      stream_answered_ = true;
       refusal_pause_ = options_.breaker.first_backoff;
       refusal_logged_ = false;
       healthy_.store(true, std::memory_order_relaxed);
@@ -335,8 +336,12 @@ class RemoteDraftSource final : public DraftSource {
 
   bool EnsureStream(absl::Time now) {
     if (call_ != nullptr && call_->ended()) {
-      OnStreamEnd(now);
-      if (!breaker_.Allows(now)) return false;
+      if (IsMoved(now)) {
+        call_.reset();
+      } else {
+        OnStreamEnd(now);
+        if (!breaker_.Allows(now)) return false;
+      }
     }
     if (call_ == nullptr) {
       RenewChannel();
@@ -344,6 +349,7 @@ class RemoteDraftSource final : public DraftSource {
       ++stream_;
       counters_.streams.Add(1);
       handshake_due_ = true;
+      stream_answered_ = false;
       pending_closes_.Clear();
     }
     return true;
@@ -382,6 +388,21 @@ class RemoteDraftSource final : public DraftSource {
     if (!call_->TrySend(request, deadline)) return false;
     handshake_due_ = false;
     if (closes > 0) pending_closes_.DeleteSubrange(0, closes);
+    return true;
+  }
+
+  // Whether the stream that has ended did good work and ended between two questions: its server
+  // drains, or wants its connections spread anew (--max-connection-age). No question is lost if the
+  // next stream is opened at once.
+  bool IsMoved(absl::Time now) {
+    if (!stream_answered_ || !breaker_.closed()) return false;
+    const grpc::Status status = call_->status(now + options_.deadline);
+    if (status.error_code() != grpc::UNAVAILABLE && status.error_code() != grpc::CANCELLED) {
+      return false;
+    }
+    counters_.streams_broken.Add(1);
+    spdlog::info("draft stream ended (code {}: {}); opening another",
+                 static_cast<int>(status.error_code()), status.error_message());
     return true;
   }
 
@@ -462,6 +483,8 @@ class RemoteDraftSource final : public DraftSource {
   uint64_t stream_ = 0;
   uint64_t step_ = 0;
   bool handshake_due_ = true;
+  // Whether the stream that is open has answered anything.
+  bool stream_answered_ = false;
   // After the next refusal.
   absl::Duration refusal_pause_;
   bool refusal_logged_ = false;

@@ -132,7 +132,7 @@ grpc::Status GenerateService::Answer(grpc::ServerContext& context,
   std::optional<RequestGate::Pass> pass;
   if (gate_ != nullptr) {
     auto admitted = gate_->Admit(context, request.tenant());
-    if (!admitted.ok()) return rpc::ToGrpcStatus(admitted.status(), context);
+    if (!admitted.ok()) return Refuse(admitted.status(), context);
     pass.emplace(*std::move(admitted));
   }
   auto read = reader_.Read(request);
@@ -140,7 +140,7 @@ grpc::Status GenerateService::Answer(grpc::ServerContext& context,
   if (pass) {
     read->tenant = pass->tenant;
     absl::Status status = pass->quota.TakeTokens(MostTokens(*read, engine_.info()));
-    if (!status.ok()) return rpc::ToGrpcStatus(status, context);
+    if (!status.ok()) return Refuse(status, context);
   }
   record.set_tenant(read->tenant);
   read->trace = record.scope();
@@ -172,6 +172,11 @@ grpc::Status GenerateService::Answer(grpc::ServerContext& context,
   }
   record.set_stats(std::move(end->stats), end->reason);
   return rpc::ToGrpcStatus(end->status);
+}
+
+grpc::Status GenerateService::Refuse(const absl::Status& why, grpc::ServerContext& context) {
+  if (absl::IsResourceExhausted(why)) counters_.quota_refusals.Add(1);
+  return rpc::ToGrpcStatus(why, context);
 }
 
 grpc::Status GenerateService::GetModelInfo(grpc::ServerContext* context,

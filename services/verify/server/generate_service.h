@@ -51,6 +51,8 @@ class GenerateService final : public rpc::ParsingService {
   // ServeGenerate, but for what is told of it.
   grpc::Status Answer(grpc::ServerContext& context, const v1::GenerateRequest& request,
                       grpc::ServerWriter<v1::GenerateResponse>& writer, RequestRecord& record);
+  // What the gate or a quota said no with.
+  grpc::Status Refuse(const absl::Status& why, grpc::ServerContext& context);
 
   Scheduler& scheduler_;
   const engine::Engine& engine_;

@@ -30,6 +30,7 @@
 #include "common/rpc/serving.h"
 #include "common/rpc/shutdown_signal.h"
 #include "common/rpc/starting.h"
+#include "common/rpc/tls_metrics.h"
 #include "common/tokenizer/chat_template.h"
 #include "common/tokenizer/tokenizer.h"
 #include "common/trace/trace_metrics.h"
@@ -134,18 +135,27 @@ std::function<std::shared_ptr<grpc::Channel>()> DraftChannels(
   };
 }
 
-absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(const Flags& flags,
-                                                              const DraftIdentity& identity) {
+absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(
+    const Flags& flags, const DraftIdentity& identity,
+    std::shared_ptr<rpc::ReloadingChannelCredentials> credentials) {
   const absl::Duration deadline = absl::Milliseconds(flags.draft_deadline_ms);
-  auto credentials = rpc::ReloadingChannelCredentials::Open(flags.draft_tls_files, flags.draft_tls);
-  if (!credentials.ok()) return credentials.status();
   auto fallback = MakeFallback(identity, deadline);
   if (!fallback.ok()) return fallback.status();
   RemoteDraftOptions options;
   options.deadline = deadline;
-  options.renew_channel = DraftChannels(flags.draft_address, *std::move(credentials));
+  options.renew_channel = DraftChannels(flags.draft_address, std::move(credentials));
   auto channel = options.renew_channel();
   return NewRemoteDraftSource(std::move(channel), identity, options, *std::move(fallback));
+}
+
+// `draft_credentials` may be null.
+void CollectCertificates(const rpc::Server& server,
+                         const rpc::ReloadingChannelCredentials* draft_credentials,
+                         metrics::Page& page) {
+  rpc::CollectCertificate("strata_verify", "server", server.certificate_expiry(), page);
+  if (draft_credentials == nullptr) return;
+  rpc::CollectCertificate("strata_verify", "draft_client", draft_credentials->certificate_expiry(),
+                          page);
 }
 
 absl::Status Serve(const Flags& flags) {
@@ -201,6 +211,8 @@ absl::Status Serve(const Flags& flags) {
   identity.tokenizer_fingerprint = (*tokenizer)->fingerprint();
   identity.vocab_size = info.vocab_size;
   absl::StatusOr<std::unique_ptr<DraftSource>> source = NewNoDraftSource();
+  // Null without a remote source.
+  std::shared_ptr<rpc::ReloadingChannelCredentials> draft_credentials;
   // Outlives the scheduler, so that the last save comes after the last output was learned.
   std::optional<draft::PeriodicSaver> saver;
   if (hierarchy) {
@@ -209,7 +221,11 @@ absl::Status Serve(const Flags& flags) {
     source = NewEmbeddedDraftSource(hierarchy->drafter, identity,
                                     absl::Milliseconds(flags.draft_deadline_ms));
   } else if (flags.draft == "remote") {
-    source = MakeRemoteSource(flags, identity);
+    auto credentials =
+        rpc::ReloadingChannelCredentials::Open(flags.draft_tls_files, flags.draft_tls);
+    if (!credentials.ok()) return credentials.status();
+    draft_credentials = *std::move(credentials);
+    source = MakeRemoteSource(flags, identity, draft_credentials);
   }
   if (!source.ok()) return source.status();
 
@@ -245,6 +261,8 @@ absl::Status Serve(const Flags& flags) {
   const std::array<grpc::Service*, 1> services = {&service};
   auto server = rpc::Server::Start(flags.serving.Options(), services);
   if (!server.ok()) return server.status();
+  const auto server_metrics = (*exporter)->Add(
+      [&](metrics::Page& page) { CollectCertificates(**server, draft_credentials.get(), page); });
   if (absl::Status status = rpc::Announce(flags.serving, (*server)->address()); !status.ok())
     return status;
 

@@ -25,6 +25,8 @@ const char* StatusName(size_t code);
 // All calls of Generate so far. Thread-safe.
 struct RequestCounters {
   std::array<metrics::Counter, kStatusCodes> by_status;
+  // Of those with RESOURCE_EXHAUSTED, calls refused for their tenant's quota.
+  metrics::Counter quota_refusals;
   metrics::Gauge in_flight;
   // Of calls that ended, whatever their status.
   metrics::SecondsHistogram seconds;

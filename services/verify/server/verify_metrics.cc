@@ -33,6 +33,9 @@ void CollectRequests(const RequestCounters& requests, Page& page) {
     page.AddCounter("strata_verify_requests_total", "Generate calls that ended, by status.",
                     Number(requests.by_status[code]), {{"outcome", StatusName(code)}});
   }
+  page.AddCounter("strata_verify_quota_refusals_total",
+                  "Of those with RESOURCE_EXHAUSTED, calls refused for their tenant's quota.",
+                  Number(requests.quota_refusals));
   page.AddGauge("strata_verify_requests_in_flight", "Generate calls under way.",
                 Number(requests.in_flight));
   page.AddHistogram("strata_verify_request_seconds", "Duration of Generate calls.",

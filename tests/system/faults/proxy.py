@@ -34,8 +34,7 @@ class Proxy:
     """Forwards connections on `address` to `target`, through the `network` of the moment."""
 
     def __init__(self, target: str, seed: int) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
+        self.set_target(target)
         self._random = random.Random(seed)
         self._network = GOOD
         self._good = asyncio.Event()
@@ -59,6 +58,11 @@ class Proxy:
             self._good.clear()
         else:
             self._good.set()
+
+    def set_target(self, target: str) -> None:
+        """For connections that are made from now on; the others stay where they are."""
+        self._host, _, port = target.rpartition(":")
+        self._port = int(port)
 
     def cut(self) -> None:
         """Breaks all connections; new ones can be made."""
