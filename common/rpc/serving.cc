@@ -1,12 +1,13 @@
 #include "common/rpc/serving.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <spdlog/spdlog.h>
-#include <sys/resource.h>
 
 #include <cstdio>
 #include <exception>
 
 #include "common/base/atomic_file.h"
+#include "common/base/file_limit.h"
 #include "common/rpc/shutdown_signal.h"
 
 namespace strata::rpc {
@@ -90,28 +91,19 @@ absl::Status Announce(const ServingFlags& flags, const std::string& address) {
   return absl::OkStatus();
 }
 
-namespace {
-
-// Seen with gRPC 1.51: where accept had failed for want of a file descriptor, nobody could connect
-// any more. That must not happen where the system would allow more.
-void RaiseFileLimit() {
-  rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-  const rlim_t soft = limit.rlim_cur;
-  limit.rlim_cur = limit.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
-    spdlog::warn("the limit of {} open files could not be raised to {}", soft, limit.rlim_max);
-  }
-}
-
-}  // namespace
-
 int RunService(const std::string& name, const ServingFlags& flags,
                const std::function<absl::Status()>& serve) {
   // Only out-of-memory and the like is thrown.
   try {
     log::SetUp(name, spdlog::level::from_str(flags.log_level), flags.log_format);
-    RaiseFileLimit();
+    // It writes a line of its own for each message of a client that cannot be parsed. The client is
+    // told (ParseRequest).
+    google::protobuf::SetLogHandler(nullptr);
+    // Seen with gRPC 1.51: where accept had failed for want of a file descriptor, nobody could
+    // connect any more. That must not happen where the system would allow more.
+    if (absl::Status raised = RaiseOpenFileLimit(); !raised.ok()) {
+      spdlog::warn("{}", std::string(raised.message()));
+    }
     absl::Status status = BlockShutdownSignals();
     if (status.ok()) status = serve();
     if (!status.ok()) {

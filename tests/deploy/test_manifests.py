@@ -458,9 +458,42 @@ def test_draft_pods_save_what_is_folded_where_it_is_looked_for(tmp_path):
     assert claim == {"claimName": "strata-model-tiers", "readOnly": True}
 
 
+def test_texts_and_images_name_the_ports_and_paths_that_there_are():
+    ports, mounts = {}, set()
+    for name in ALL:
+        for _, container in strata_containers(rendered(name)):
+            ports[program_of(container)] = {port["containerPort"] for port in
+                                            container.get("ports", [])}
+            mounts |= {mount["mountPath"] for mount in container["volumeMounts"]}
+    dockerfile = (DEPLOY / "docker/Dockerfile").read_text(encoding="utf-8")
+    for image, exposed in re.findall(r"^FROM scratch AS (\S+)\n(?:(?!^FROM).*\n)*?EXPOSE (.*)$",
+                                     dockerfile, re.MULTILINE):
+        assert {int(port) for port in exposed.split()} == ports[image.removesuffix("-cuda")]
+    assert dockerfile.count("EXPOSE") == 3
+
+    units = "".join(unit.read_text(encoding="utf-8") for unit in (DEPLOY / "systemd").glob("*.service"))
+    known_ports = set().union(*ports.values()) | {int(port) for port in re.findall(r":(\d+) ", units)}
+    known_paths = mounts | set(re.findall(PATH, units)) | {
+        "/etc/systemd/system", "/usr/share/strata/packages.txt"}
+    assert "/usr/share/strata/packages.txt" in dockerfile + (
+        DEPLOY / "docker/collect.sh").read_text(encoding="utf-8")
+    for text in (DEPLOY / "docker/README.md", DEPLOY / "systemd/README.md",
+                 DEPLOY / "kubernetes/README.md"):
+        content = text.read_text(encoding="utf-8")
+        for port in re.findall(r"\b(?:50\d{3}|94\d\d)\b", content):
+            assert int(port) in known_ports, f"{text}: {port}"
+        for path in re.findall(PATH, content):
+            assert any(path == known or path.startswith(known + "/") for known in known_paths), (
+                f"{text}: {path}")
+
+
+# Of files and folders of Strata's own, as texts name them.
+PATH = r"(?<![\w.}])/(?:etc|var|srv|usr|corpus|model|input|tiers|scratch)\b[\w/.-]*[\w]"
+
 # Options of other programs, and of scripts of ours, that texts in deploy/ show.
 FOREIGN = {
     "build", "parents", "preset",  # cmake, cp
+    "build-arg",  # docker
     "for", "from-file", "timeout",  # kubectl
     "from", "no-install-recommends", "read-only",  # Dockerfile, apt-get, docker
     "no-build", "torch", "torch-index",  # setup.sh

@@ -6,7 +6,7 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
 seconds=600
-targets=(fuzz_corpus_rows fuzz_snapshot fuzz_model_file fuzz_draft_request fuzz_generate_request)
+targets=(fuzz_corpus_rows fuzz_snapshot fuzz_model_file fuzz_draft_request fuzz_draft_rpc fuzz_generate_rpc fuzz_generate_request)
 
 usage() {
   cat <<USAGE

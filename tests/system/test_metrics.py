@@ -304,6 +304,12 @@ def test_dashboard_and_alerts_name_what_is_exported(pair: Pair) -> None:
     alerts = (ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8")
     for name in names_in("\n".join([*expressions, alerts])):
         assert name in exported, f"{name} is exported by neither service"
+    # So do the other texts and manifests.
+    files = [path for path in (ROOT / "deploy").rglob("*") if path.suffix in (".md", ".yaml")]
+    assert len(files) > 20
+    for path in files:
+        for name in names_in(path.read_text(encoding="utf-8")):
+            assert name in exported | types.keys(), f"{path}: {name} is exported by neither service"
     # What the tables list is what there is.
     page = (ROOT / "deploy/metrics.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))

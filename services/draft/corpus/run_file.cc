@@ -22,7 +22,7 @@ namespace {
 constexpr size_t kBufferBytes = 256 << 10;
 constexpr char kSuffix[] = ".tmp";
 // The end of the file: offset and checksum of the index, then this.
-constexpr std::string_view kMagic = "strarun2";
+constexpr std::string_view kMagic = "strarun3";
 constexpr size_t kFooterBytes = 8 + 8 + kMagic.size();
 
 void AppendFixed64(uint64_t value, std::string& out) {
@@ -46,6 +46,7 @@ std::string EncodeIndex(const std::vector<RunSection>& sections, const RunConten
     AppendVarint(static_cast<uint64_t>(section.first), out);
     AppendVarint(section.offset, out);
     AppendVarint(section.windows, out);
+    AppendVarint(section.checksum, out);
   }
   AppendVarint(contents.documents, out);
   AppendVarint(contents.tokens, out);
@@ -70,7 +71,9 @@ bool DecodeIndex(std::string_view bytes, std::vector<RunSection>& sections, RunC
     uint64_t first;
     if (!in.Read(first) || first >= static_cast<uint64_t>(kMaxVocab)) return false;
     section.first = static_cast<TokenId>(first);
-    if (!in.Read(section.offset) || !in.Read(section.windows)) return false;
+    if (!in.Read(section.offset) || !in.Read(section.windows) || !in.Read(section.checksum)) {
+      return false;
+    }
     if (i > 0 &&
         (section.first <= sections[i - 1].first || section.offset < sections[i - 1].offset)) {
       return false;
@@ -100,6 +103,24 @@ bool DecodeIndex(std::string_view bytes, std::vector<RunSection>& sections, RunC
 
 }  // namespace
 
+class SectionChecksum {
+ public:
+  SectionChecksum() { XXH3_64bits_reset(state_.get()); }
+  void Add(const char* bytes, size_t size) { XXH3_64bits_update(state_.get(), bytes, size); }
+  // Of what was added since the last call.
+  uint64_t Take() {
+    const uint64_t sum = XXH3_64bits_digest(state_.get());
+    XXH3_64bits_reset(state_.get());
+    return sum;
+  }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* state) const { XXH3_freeState(state); }
+  };
+  const std::unique_ptr<XXH3_state_t, Free> state_{XXH3_createState()};
+};
+
 absl::StatusOr<std::unique_ptr<RunWriter>> RunWriter::Create(const std::string& path) {
   const std::string temporary = path + kSuffix;
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
@@ -107,7 +128,8 @@ absl::StatusOr<std::unique_ptr<RunWriter>> RunWriter::Create(const std::string& 
   return std::unique_ptr<RunWriter>(new RunWriter(path, fd));
 }
 
-RunWriter::RunWriter(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+RunWriter::RunWriter(std::string path, int fd)
+    : path_(std::move(path)), fd_(fd), checksum_(std::make_unique<SectionChecksum>()) {}
 
 RunWriter::~RunWriter() {
   if (fd_ < 0) return;
@@ -117,7 +139,9 @@ RunWriter::~RunWriter() {
 
 absl::Status RunWriter::Add(const Window& window) {
   if (sections_.empty() || sections_.back().first != window.context[0]) {
-    sections_.push_back({window.context[0], flushed_ + buffer_.size(), 0});
+    SumUp();
+    if (!sections_.empty()) sections_.back().checksum = checksum_->Take();
+    sections_.push_back({.first = window.context[0], .offset = flushed_ + buffer_.size()});
     last_.clear();
   }
   sections_.back().windows += window.count;
@@ -135,7 +159,13 @@ absl::Status RunWriter::Add(const Window& window) {
   return buffer_.size() >= kBufferBytes ? Flush() : absl::OkStatus();
 }
 
+void RunWriter::SumUp() {
+  checksum_->Add(buffer_.data() + unsummed_, buffer_.size() - unsummed_);
+  unsummed_ = buffer_.size();
+}
+
 absl::Status RunWriter::Flush() {
+  SumUp();
   std::string_view rest = buffer_;
   while (!rest.empty()) {
     const ssize_t put = ::write(fd_, rest.data(), rest.size());
@@ -145,12 +175,14 @@ absl::Status RunWriter::Flush() {
   }
   flushed_ += buffer_.size();
   buffer_.clear();
+  unsummed_ = 0;
   return absl::OkStatus();
 }
 
 absl::Status RunWriter::Finish(const RunContents& contents) {
   absl::Status status = Flush();
   if (!status.ok()) return status;
+  if (!sections_.empty()) sections_.back().checksum = checksum_->Take();
   const uint64_t index_at = flushed_;
   buffer_ = EncodeIndex(sections_, contents);
   const uint64_t checksum = XXH3_64bits(buffer_.data(), buffer_.size());
@@ -219,6 +251,8 @@ class RunCursor final : public WindowCursor {
 
   absl::Status Next() override {
     while (section_ < end_ && position() == section_end_) {
+      SumUp();
+      if (checksum_.Take() != run_->sections_[section_].checksum) return Damaged(run_->path());
       ++section_;
       window_.clear();
       if (section_ < end_) section_end_ = SectionEnd();
@@ -253,15 +287,21 @@ class RunCursor final : public WindowCursor {
     return section_ + 1 < run_->sections_.size() ? run_->sections_[section_ + 1].offset
                                                  : run_->data_end_;
   }
+  // Adds to the checksum what was read and was not added.
+  void SumUp() {
+    checksum_.Add(buffer_.data() + summed_, at_ - summed_);
+    summed_ = at_;
+  }
   // In the file, of the next byte.
   uint64_t position() const { return offset_ - (filled_ - at_); }
 
   bool Fill() {
     const size_t wanted = std::min<uint64_t>(buffer_.size(), range_end_ - offset_);
     if (wanted == 0) return false;
+    SumUp();
     const ssize_t got = ::pread(run_->fd_, buffer_.data(), wanted, static_cast<off_t>(offset_));
     if (got <= 0) return false;
-    at_ = 0;
+    at_ = summed_ = 0;
     filled_ = static_cast<size_t>(got);
     offset_ += filled_;
     return true;
@@ -283,6 +323,9 @@ class RunCursor final : public WindowCursor {
   const size_t end_;
   std::vector<char> buffer_;
   size_t at_ = 0, filled_ = 0;
+  // Where in buffer_ begins what is not in checksum_ yet.
+  size_t summed_ = 0;
+  SectionChecksum checksum_;
   uint64_t offset_ = 0;  // of what the buffer is filled with next
   uint64_t range_end_ = 0, section_end_ = 0;
   std::vector<TokenId> window_;

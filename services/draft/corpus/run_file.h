@@ -35,12 +35,16 @@ struct RunSection {
   TokenId first = 0;
   uint64_t offset = 0;   // in bytes; ends where the next begins
   uint64_t windows = 0;  // occurrences
+  uint64_t checksum = 0;  // XXH3 of its bytes
 };
+
+// The checksum of a section that is written or read piece by piece.
+class SectionChecksum;
 
 // Writes a run: sorted, distinct windows with counts in a temporary file. Windows are front-coded,
 // as the length that a context shares with the one before, then the rest; anew for each first
-// token, so that any range of first tokens can be read alone. An index of these sections and the
-// RunContents end the file. Not thread-safe.
+// token, so that any range of first tokens can be read alone. An index of these sections, with a
+// checksum of each, and the RunContents end the file. Not thread-safe.
 class RunWriter {
  public:
   // Errors name `path` and the system's reason. The file is called `path`.tmp until it is whole.
@@ -54,10 +58,15 @@ class RunWriter {
  private:
   RunWriter(std::string path, int fd);
   absl::Status Flush();
+  // Adds to the checksum what the section that is being written has in buffer_ and was not added.
+  void SumUp();
 
   const std::string path_;
   int fd_;
   std::string buffer_;
+  // Where in buffer_ begins what is not in checksum_ yet.
+  size_t unsummed_ = 0;
+  const std::unique_ptr<SectionChecksum> checksum_;
   uint64_t flushed_ = 0;
   std::vector<TokenId> last_;
   std::vector<RunSection> sections_;
@@ -77,7 +86,8 @@ class RunFile {
   const RunContents& contents() const { return contents_; }
 
   // Windows whose context begins with a token in [first, last); reads `buffer_bytes` at a time. The
-  // cursor keeps the file open.
+  // cursor keeps the file open. Its Next() says DATA_LOSS at the latest behind the last window of a
+  // section that is not what was written.
   static std::unique_ptr<WindowCursor> Read(std::shared_ptr<const RunFile> run, TokenId first,
                                             TokenId last, size_t buffer_bytes);
 

@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "common/base/file_limit.h"
 #include "services/draft/corpus/build.h"
 #include "services/draft/corpus/manifest.h"
 #include "services/draft/corpus/merge.h"
@@ -316,6 +317,9 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kWrongUsage;
   }
+  // Each run of a build, and each table of the snapshots that are merged, is an open file. Where
+  // there is no raising it, whatever runs out says so.
+  RaiseOpenFileLimit().IgnoreError();
   if (*inspect) return Inspect(dir, json);
   if (*verify) return Verify(dir, json);
   if (*publish) return Publish(dir);
