@@ -69,7 +69,12 @@ absl::StatusOr<std::string> ReadDigest(const Json& entry) {
   bool good = hex->size() == 2 * SHA256_DIGEST_LENGTH;
   for (const char c : *hex) good &= absl::ascii_isxdigit(c);
   if (!good) return absl::InvalidArgumentError("has a 'sha256' that is not 64 hex digits");
-  return absl::HexStringToBytes(*hex);
+  std::string digest = absl::HexStringToBytes(*hex);
+  // As a variable that was not set makes it; anybody could show that.
+  if (digest == Digest("")) {
+    return absl::InvalidArgumentError("has the 'sha256' of an empty token");
+  }
+  return digest;
 }
 
 absl::StatusOr<Caller> ReadCaller(const Json& entry, const Quotas& defaults) {

@@ -12,8 +12,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "common/config/environment.h"
+#include "common/config/nearest.h"
 #include "common/config/option_value.h"
 #include "common/config/yaml_config.h"
 
@@ -58,6 +60,24 @@ std::set<const CLI::Option*> GivenOptions(const CLI::App& app, int argc, const c
   return given;
 }
 
+// Says of the first argument that is no option which option it may have been meant for.
+[[noreturn]] void ThrowNearest(CLI::App& app, int argc, const char* const* argv,
+                               const CLI::ExtrasError& error) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  }
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view whole = argv[i];
+    const std::string argument(whole.substr(0, whole.find('=')));
+    if (!argument.starts_with("--") || app.get_option_no_throw(argument) != nullptr) continue;
+    throw CLI::ParseError(absl::StrCat("unknown option ", absl::Utf8SafeCEscape(argument),
+                                       "; the nearest known one is ", Nearest(argument, known)),
+                          CLI::ExitCodes::ExtrasError);
+  }
+  throw error;
+}
+
 void ParseAll(CLI::App& app, const std::string& prefix, int argc, const char* const* argv) {
   const absl::StatusOr<std::vector<std::string>> environment =
       ArgumentsFromEnvironment(app, prefix, environ, GivenOptions(app, argc, argv));
@@ -68,6 +88,8 @@ void ParseAll(CLI::App& app, const std::string& prefix, int argc, const char* co
   for (int i = 1; i < argc; ++i) arguments.push_back(argv[i]);
   try {
     app.parse(static_cast<int>(arguments.size()), arguments.data());
+  } catch (const CLI::ExtrasError& error) {
+    if (environment.ok()) ThrowNearest(app, argc, argv, error);
   } catch (const CLI::ParseError& error) {
     // Help works whatever the environment holds. Else what is wrong there comes first: an option
     // may be missing for a misspelt variable.

@@ -29,15 +29,18 @@ constexpr int kMinPingIntervalMs = 5000;
 constexpr int kPingIntervalMs = 30'000;
 constexpr int kPingTimeoutMs = 20'000;
 
-absl::Status CheckOptions(const ServerOptions& options) {
-  const absl::string_view listen = options.listen;
-  if (!absl::StartsWith(listen, "unix:")) {
-    const size_t colon = listen.rfind(':');
-    if (colon == absl::string_view::npos || colon == 0 || colon + 1 == listen.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("listen address '", listen, "' is neither HOST:PORT nor unix:PATH"));
-    }
+absl::Status CheckListen(absl::string_view listen) {
+  if (absl::StartsWith(listen, "unix:")) return absl::OkStatus();
+  const size_t colon = listen.rfind(':');
+  if (colon != absl::string_view::npos && colon > 0 && colon + 1 < listen.size()) {
+    return absl::OkStatus();
   }
+  return absl::InvalidArgumentError(
+      absl::StrCat("listen address '", listen, "' is neither HOST:PORT nor unix:PATH"));
+}
+
+absl::Status CheckOptions(const ServerOptions& options) {
+  if (absl::Status status = CheckListen(options.listen); !status.ok()) return status;
   if (options.max_threads < kMinThreads) {
     return absl::InvalidArgumentError(
         absl::StrCat("max_threads is ", options.max_threads, ", must be at least ", kMinThreads));
@@ -54,6 +57,11 @@ absl::Status CheckOptions(const ServerOptions& options) {
 int ToMilliseconds(absl::Duration duration) {
   return static_cast<int>(
       std::clamp<int64_t>(absl::ToInt64Milliseconds(duration), 1, std::numeric_limits<int>::max()));
+}
+
+absl::Status CannotListen(const std::string& listen) {
+  return absl::UnavailableError(
+      absl::StrCat("cannot listen on '", listen, "': the address is in use or not this machine's"));
 }
 
 std::string BoundAddress(const std::string& listen, int port) {
@@ -94,13 +102,30 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   builder.AddListeningPort(options.listen, credentials->credentials, &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on '", options.listen,
-                                               "': the address is in use or not this machine's"));
-  }
+  if (server == nullptr || port == 0) return CannotListen(options.listen);
   std::string address = BoundAddress(options.listen, port);
-  return std::unique_ptr<Server>(
+  std::unique_ptr<Server> started(
       new Server(*std::move(credentials), std::move(server), std::move(address)));
+  if (!options.health_listen.empty()) {
+    absl::Status status = started->StartHealth(options.health_listen);
+    if (!status.ok()) return status;
+  }
+  return started;
+}
+
+absl::Status Server::StartHealth(const std::string& listen) {
+  if (absl::Status status = CheckListen(listen); !status.ok()) return status;
+  // Two services that gRPC makes itself: health, and reflection, which is registered for all.
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(kMinMessageBytes);
+  builder.SetResourceQuota(grpc::ResourceQuota("strata-health").SetMaxThreads(kMinThreads));
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  int port = 0;
+  builder.AddListeningPort(listen, grpc::InsecureServerCredentials(), &port);
+  health_ = builder.BuildAndStart();
+  if (health_ == nullptr || port == 0) return CannotListen(listen);
+  health_address_ = BoundAddress(listen, port);
+  return absl::OkStatus();
 }
 
 Server::Server(ServerCredentials credentials, std::unique_ptr<grpc::Server> server,
@@ -112,8 +137,11 @@ Server::Server(ServerCredentials credentials, std::unique_ptr<grpc::Server> serv
 Server::~Server() { Shutdown(absl::ZeroDuration()); }
 
 void Server::SetServing(bool serving) {
-  if (grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService()) {
-    health->SetServingStatus(serving);
+  for (grpc::Server* server : {server_.get(), health_.get()}) {
+    if (server == nullptr) continue;
+    if (grpc::HealthCheckServiceInterface* health = server->GetHealthCheckService()) {
+      health->SetServingStatus(serving);
+    }
   }
 }
 
@@ -123,6 +151,9 @@ void Server::Shutdown(absl::Duration grace) {
   grace = std::clamp(grace, absl::ZeroDuration(), absl::Hours(24));
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
   server_->Wait();
+  if (health_ == nullptr) return;
+  health_->Shutdown(std::chrono::system_clock::now());
+  health_->Wait();
 }
 
 }  // namespace strata::rpc

@@ -19,6 +19,9 @@ struct ServerOptions {
   // host:port ("127.0.0.1:0", "[::]:50051"; port 0 lets the system choose) or unix:PATH.
   std::string listen = "127.0.0.1:0";
   TlsFiles tls;
+  // HOST:PORT where the health service alone is served too, in the clear: for probes that do not
+  // speak TLS or have no certificate (Kubernetes'). Empty: not at all.
+  std::string health_listen;
   // If there are any, only clients whose certificate has one of these names are served; see
   // MakeServerCredentials.
   std::vector<std::string> client_names;
@@ -54,6 +57,8 @@ class Server {
   // Where it listens, with the port the system chose: what a client can dial (given a listen host
   // that can be dialled).
   const std::string& address() const { return address_; }
+  // The same of the health service's own listener; empty without one.
+  const std::string& health_address() const { return health_address_; }
   // When the certificate in use expires; the infinite future without one.
   absl::Time certificate_expiry() const {
     return credentials_.tls == nullptr ? absl::InfiniteFuture()
@@ -69,11 +74,16 @@ class Server {
 
  private:
   Server(ServerCredentials credentials, std::unique_ptr<grpc::Server> server, std::string address);
+  // INVALID_ARGUMENT or UNAVAILABLE, as Start.
+  absl::Status StartHealth(const std::string& listen);
 
   // gRPC asks them for certificates as long as the server lives.
   const ServerCredentials credentials_;
   std::unique_ptr<grpc::Server> server_;
   const std::string address_;
+  // Null without a listener of its own.
+  std::unique_ptr<grpc::Server> health_;
+  std::string health_address_;
 };
 
 }  // namespace strata::rpc

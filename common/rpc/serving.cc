@@ -18,6 +18,11 @@ void ServingFlags::AddTo(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--port-file", port_file,
                  "Write the address that is served to this file once it is");
+  app.add_option("--health-listen", server.health_listen,
+                 "Serve the health service alone on HOST:PORT too, without TLS, for probes that "
+                 "cannot speak it (default: not at all)");
+  app.add_option("--health-port-file", health_port_file,
+                 "Write the address of --health-listen to this file once it is served");
   app.add_option("--max-message-mb", max_message_mb, "Longest message that is read, in MiB")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
@@ -81,12 +86,18 @@ trace::TracerOptions ServingFlags::Tracing() const {
   return options;
 }
 
-absl::Status Announce(const ServingFlags& flags, const std::string& address) {
-  if (!flags.port_file.empty()) {
-    absl::Status status = WriteFileAtomically(flags.port_file, address + "\n");
+absl::Status Announce(const ServingFlags& flags, const Server& server) {
+  // The service's own last: whoever waits for that finds both.
+  if (!flags.health_port_file.empty()) {
+    absl::Status status =
+        WriteFileAtomically(flags.health_port_file, server.health_address() + "\n");
     if (!status.ok()) return status;
   }
-  std::printf("listening on %s\n", address.c_str());
+  if (!flags.port_file.empty()) {
+    absl::Status status = WriteFileAtomically(flags.port_file, server.address() + "\n");
+    if (!status.ok()) return status;
+  }
+  std::printf("listening on %s\n", server.address().c_str());
   std::fflush(stdout);
   return absl::OkStatus();
 }

@@ -23,6 +23,7 @@ struct ServingFlags {
   ServerOptions server;
   int max_message_mb = 16;
   std::string port_file;
+  std::string health_port_file;
   double drain_seconds = 5;
   // Seconds; 0: for ever.
   double max_connection_age = 0;
@@ -33,7 +34,8 @@ struct ServingFlags {
   trace::TracerOptions trace;
   uint64_t trace_file_mb = 256;
 
-  // --listen, --port-file, --max-message-mb, --tls-…, --max-connection-age, --drain-seconds,
+  // --listen, --port-file, --health-…, --max-message-mb, --tls-…, --max-connection-age,
+  // --drain-seconds,
   // --log-…, --metrics-…, --trace-file…, --channelz.
   void AddTo(CLI::App& app);
   ServerOptions Options() const;
@@ -42,8 +44,8 @@ struct ServingFlags {
 };
 
 // Tells who waits for it that the service is up: writes the address to the port file, if there
-// is one, and prints "listening on ADDRESS" on standard output.
-absl::Status Announce(const ServingFlags& flags, const std::string& address);
+// is one, the health listener's to its own, and prints "listening on ADDRESS" on standard output.
+absl::Status Announce(const ServingFlags& flags, const Server& server);
 
 // Runs a service: sets up logging to standard error, raises the limit of open files to what the
 // system allows, blocks the shutdown signals, calls `serve` and logs its error. Returns the exit

@@ -175,14 +175,12 @@ def test_ports_agree(name):
         values = check_arguments(program_of(container), container["args"], name)
         declared = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert declared == {"grpc": port_of(values["listen"]),
+                            "health": port_of(values["health-listen"]),
                             "metrics": port_of(values["metrics-listen"])}
+        assert len(set(declared.values())) == len(declared)
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            if "tls-cert" in values:
-                # gRPC probes do not speak TLS.
-                assert container[probe]["tcpSocket"] == {"port": "grpc"}
-                assert "grpc" not in container[probe]
-            else:
-                assert container[probe]["grpc"]["port"] == declared["grpc"]
+            # gRPC probes do not speak TLS.
+            assert container[probe]["grpc"]["port"] == declared["health"]
         annotations = workload["spec"]["template"]["metadata"]["annotations"]
         assert annotations["prometheus.io/port"] == str(declared["metrics"])
         service = named(manifests, "Service", workload["metadata"]["name"])
@@ -218,7 +216,8 @@ def test_network_policies(name):
         ports = {port["name"]: port["containerPort"] for port in containers[service]["ports"]}
         allowed = {rule["ports"][0]["port"]: rule["from"] for rule in policy["ingress"]}
         assert all(len(rule["ports"]) == 1 for rule in policy["ingress"])
-        assert set(allowed) == set(ports.values())
+        # Probes come from the node, which policies do not keep out.
+        assert set(allowed) == set(ports.values()) - {ports["health"]}
         (scraper,) = allowed[ports["metrics"]]
         assert scraper["namespaceSelector"]["matchLabels"] == {
             "kubernetes.io/metadata.name": "monitoring"}
@@ -335,6 +334,32 @@ def test_services_are_spread_scaled_and_kept(name):
         assert scaler["spec"]["minReplicas"] >= 2
         budget = named(manifests, "PodDisruptionBudget", workload["metadata"]["name"])
         assert labels_match(budget["spec"]["selector"], pod["metadata"]["labels"])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_pods_log_json_and_verify_pods_vouch_for_exactness(name):
+    manifests = rendered(name)
+    for workload, container in strata_containers(manifests):
+        options = config_of(manifests, workload, container)
+        assert options["log-format"] == "json"
+        if program_of(container) == "strata-verify":
+            assert options["require-exact"] is True
+
+
+def test_verify_pods_use_the_cpus_that_they_request():
+    manifests = rendered("overlays/cpu")
+    workload = named(manifests, "Deployment", "strata-verify")
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    assert str(config_of(manifests, workload, container)["threads"]) == (
+        container["resources"]["requests"]["cpu"])
+
+
+def test_certificates_of_an_old_and_a_new_authority_need_not_meet(tmp_path):
+    manifests = render_with(tmp_path, "overlays/cpu", "cert-manager")
+    (authority,) = (certificate["spec"] for certificate in of_kind(manifests, "Certificate")
+                    if certificate["spec"].get("isCA"))
+    assert authority["privateKey"]["rotationPolicy"] == "Never"
+    assert authority["duration"] == "87600h"
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -474,11 +499,16 @@ def test_texts_and_images_name_the_ports_and_paths_that_there_are():
     units = "".join(unit.read_text(encoding="utf-8") for unit in (DEPLOY / "systemd").glob("*.service"))
     known_ports = set().union(*ports.values()) | {int(port) for port in re.findall(r":(\d+) ", units)}
     known_paths = mounts | set(re.findall(PATH, units)) | {
-        "/etc/systemd/system", "/usr/share/strata/packages.txt"}
+        "/etc/systemd/system", "/usr/share/strata/packages.txt",
+        # An example of where a collector looks.
+        "/var/log/strata"}
+    # What a read-only root must have to be mounted at.
+    collect = (DEPLOY / "docker/collect.sh").read_text(encoding="utf-8")
+    folders = re.search(r'"\$root"/\{(.*)\}', collect)[1].split(",")
+    assert {mount.removeprefix("/") for mount in mounts} <= set(folders)
     assert "/usr/share/strata/packages.txt" in dockerfile + (
         DEPLOY / "docker/collect.sh").read_text(encoding="utf-8")
-    for text in (DEPLOY / "docker/README.md", DEPLOY / "systemd/README.md",
-                 DEPLOY / "kubernetes/README.md"):
+    for text in DEPLOY.rglob("*.md"):
         content = text.read_text(encoding="utf-8")
         for port in re.findall(r"\b(?:50\d{3}|94\d\d)\b", content):
             assert int(port) in known_ports, f"{text}: {port}"

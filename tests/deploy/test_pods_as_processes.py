@@ -35,9 +35,10 @@ class Pod:
         (self.container,) = self.workload["spec"]["template"]["spec"]["containers"]
         values = check_arguments(name, self.container["args"], name)
         metrics_file = folder / f"{name}.metrics"
+        health_file = folder / f"{name}.health"
         self.arguments = []
         for option, value in values.items():
-            if option in ("listen", "metrics-listen"):
+            if option in ("listen", "health-listen", "metrics-listen"):
                 continue
             if option == "config":
                 value = self._config_file(manifests, folder)
@@ -50,9 +51,11 @@ class Pod:
             self.arguments.append(f"--{option}={value}" if value else f"--{option}")
         self.service = harness.Service(name, folder, [
             *self.arguments, "--metrics-listen=127.0.0.1:0",
-            f"--metrics-port-file={metrics_file}", *replaced.get("extra", [])])
+            f"--metrics-port-file={metrics_file}", "--health-listen=127.0.0.1:0",
+            f"--health-port-file={health_file}", *replaced.get("extra", [])])
         self.address = self.service.address
         self.metrics = metrics_file.read_text(encoding="utf-8").strip()
+        self.health = health_file.read_text(encoding="utf-8").strip()
 
     def _config_file(self, manifests, folder):
         # Until the services read YAML, there is no file of theirs to give.
@@ -78,13 +81,13 @@ def mapped(value, mounts):
     return value
 
 
-def health(address, service):
+def health(address, service, timeout=30):
     """What a gRPC probe asks: grpc.health.v1.Health/Check. 1 is SERVING."""
     assert len(service) < 128
     request = b"\x0a" + bytes([len(service)]) + service.encode() if service else b""
     with grpc.insecure_channel(address) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check")
-        answer = check(request, timeout=30)
+        answer = check(request, timeout=timeout)
     assert answer[:1] == b"\x08" and len(answer) == 2
     return answer[1]
 
@@ -193,19 +196,47 @@ def test_cpu_overlay_serves_over_tls_with_the_corpus_of_the_jobs(tmp_path, model
         assert draft.service.terminate() == 0
 
 
-def test_dev_overlay_answers_its_probes(tmp_path, model):
-    mounts = {"/model": model, "/var/lib/strata": tmp_path / "tiers"}
-    draft = Pod("overlays/dev", "strata-draft", tmp_path, mounts)
+def probe(pod):
+    """All probes of the pod, as the kubelet makes them; NOT_SERVING or nothing is a failure."""
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        settings = pod.container[kind]["grpc"]
+        assert set(settings) <= {"port", "service"}
+        if health(pod.health, settings.get("service", "")) != 1:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("overlay", ["overlays/dev", "overlays/cpu"])
+def test_probes_tell_a_pod_that_hangs_and_one_that_drains(tmp_path, model, corpus, certificates,
+                                                          overlay):
+    mounts = {"/corpus": corpus, "/model": model, "/etc/strata-tls": certificates,
+              "/var/lib/strata": tmp_path / "tiers"}
+    draft = Pod(overlay, "strata-draft", tmp_path, mounts)
     with draft.service:
-        verify = Pod("overlays/dev", "strata-verify", tmp_path, mounts,
-                     **{"draft-address": draft.address})
-        with verify.service:
-            for pod in (draft, verify):
-                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                    service = pod.container[probe]["grpc"].get("service", "")
-                    assert health(pod.address, service) == 1
-                with pytest.raises(grpc.RpcError):
-                    health(pod.address, "no.such.Service")
+        assert probe(draft)
+        with pytest.raises(grpc.RpcError):
+            health(draft.health, "no.such.Service")
+        draft.service.suspend()
+        with pytest.raises(grpc.RpcError) as hangs:
+            health(draft.health, "", timeout=2)
+        assert hangs.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        draft.service.resume()
+        assert probe(draft)
+        assert draft.service.terminate() == 0
+
+
+def test_a_verify_pod_that_drains_is_not_ready(tmp_path, model):
+    verify = Pod("overlays/dev", "strata-verify", tmp_path, {"/model": model},
+                 **{"draft-address": "127.0.0.1:1"})
+    with verify.service:
+        assert probe(verify)
+        with harness.RunningGeneration(verify.service, "Once upon a time", "--ignore-eos",
+                                       "--max-tokens", "400") as generation:
+            generation.read_some()
+            verify.service.process.terminate()
+            harness.wait_until(lambda: not probe(verify), "the pod is not ready")
+            assert generation.finish()[0] == harness.SUCCESS
+        assert verify.service.process.wait(60) == 0
 
 
 def test_what_pods_learned_becomes_a_part_of_the_corpus(tmp_path, model, corpus):

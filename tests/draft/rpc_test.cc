@@ -112,6 +112,44 @@ TEST_F(RpcTest, ServesHealthAndShutsDown) {
   EXPECT_TRUE(absl::IsUnavailable(Call(server->address(), grpc::InsecureChannelCredentials())));
 }
 
+TEST_F(RpcTest, HealthIsServedInTheClearOnAListenerOfItsOwn) {
+  const auto server = Start({.listen = "localhost:0",
+                             .tls = {.cert_file = Write("sc", kServerCertificate),
+                                     .key_file = Write("sk", kServerKey),
+                                     .ca_file = Write("ca", kClientCertificate)},
+                             .health_listen = "127.0.0.1:0"});
+  ASSERT_NE(server, nullptr);
+  ASSERT_NE(server->health_address(), server->address());
+  EXPECT_EQ(Health(server->health_address()), "\x08\x01");
+  // Nothing else is.
+  grpc::Status status;
+  CallEmpty(server->health_address(), "/strata.v1.DraftService/GetDraftInfo", status);
+  EXPECT_EQ(status.error_code(), grpc::UNIMPLEMENTED);
+  server->SetServing(false);
+  EXPECT_EQ(Health(server->health_address()), "\x08\x02");
+  const std::string address = server->health_address();
+  server->Shutdown(absl::ZeroDuration());
+  CallEmpty(address, "/grpc.health.v1.Health/Check", status);
+  EXPECT_EQ(status.error_code(), grpc::UNAVAILABLE);
+  EXPECT_EQ(Start({})->health_address(), "");
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.health_listen = "nonsense"})));
+  const auto other = Start({});
+  EXPECT_TRUE(absl::IsUnavailable(StartStatus({.health_listen = other->address()})));
+}
+
+TEST_F(RpcTest, ReflectionNamesTheServices) {
+  const auto server = Start({});
+  ASSERT_NE(server, nullptr);
+  std::string answer;
+  // A ServerReflectionRequest: list_services (7), of any.
+  const grpc::Status status = CallWithBytes(
+      grpc::CreateChannel(server->address(), grpc::InsecureChannelCredentials()),
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "\x3a\x01*", &answer);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(answer, HasSubstr("strata.v1.DraftService"));
+  EXPECT_THAT(answer, HasSubstr("grpc.health.v1.Health"));
+}
+
 // The one test that turns it on, for servers started later are served with it too.
 TEST_F(RpcTest, ChannelzIsServedWhereItIsAskedFor) {
   const std::string method = "/grpc.channelz.v1.Channelz/GetServers";

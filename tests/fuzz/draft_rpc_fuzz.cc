@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/trace/tracer.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/draft/server/draft_service.h"
 #include "strata/v1/draft.grpc.pb.h"
@@ -63,7 +64,11 @@ fuzz::RpcFuzzer& Fuzzer() {
     auto drafter = NewDrafter(std::move(options));
     FUZZ_CHECK(drafter.ok());
     static const std::unique_ptr<Drafter> kept = *std::move(drafter);
-    static DraftService* const service = new DraftService(kept.get(), "", "fuzz");
+    auto tracer =
+        trace::Tracer::Start({.file = fuzz::ScratchFolder() + "/spans"}, {"strata-draft", "fuzz"});
+    FUZZ_CHECK(tracer.ok());
+    static const std::unique_ptr<trace::Tracer> spans = *std::move(tracer);
+    static DraftService* const service = new DraftService(kept.get(), "", "fuzz", spans.get());
     return new fuzz::RpcFuzzer(
         service, {.methods = kMethods,
                   .allowed = {grpc::OK, grpc::INVALID_ARGUMENT, grpc::FAILED_PRECONDITION,
@@ -109,8 +114,9 @@ std::vector<std::string> Seeds() {
   for (const uint32_t token : {1, 2, 3, 1, 2}) once.add_tokens(token);
   once.set_node_budget(16);
   const size_t methods = kMethods.size();
-  return {fuzz::RpcFuzzer::Seed(0, methods, {first.SerializeAsString(), second.SerializeAsString(),
-                                             last.SerializeAsString()}),
+  return {fuzz::RpcFuzzer::Seed(
+              0, methods,
+              {first.SerializeAsString(), second.SerializeAsString(), last.SerializeAsString()}),
           fuzz::RpcFuzzer::Seed(1, methods, {once.SerializeAsString()}),
           fuzz::RpcFuzzer::Seed(2, methods, {""})};
 }

@@ -4,11 +4,14 @@
 #include <spdlog/spdlog.h>
 
 #include <cstdint>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "common/tokenizer/chat_template.h"
+#include "common/trace/tracer.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
 #include "services/verify/drafting/embedded_draft_source.h"
 #include "services/verify/scheduler/scheduler.h"
@@ -18,6 +21,9 @@
 #include "strata/v1/generate.grpc.pb.h"
 #include "tests/fuzz/rpc_fuzz.h"
 #include "tests/verify/fake_engine.h"
+
+// In engine.cc, with LibTorch.
+const char* strata::engine::DTypeName(DType) { return "fp32"; }
 
 namespace strata::verify {
 namespace {
@@ -36,6 +42,8 @@ struct Parts {
   FakeTokenizer tokenizer;
   std::unique_ptr<Scheduler> scheduler;
   std::unique_ptr<RequestReader> reader;
+  std::unique_ptr<ChatTemplate> chat_template;
+  std::unique_ptr<trace::Tracer> tracer;
   std::unique_ptr<RequestGate> gate;
   std::unique_ptr<GenerateService> service;
 };
@@ -51,22 +59,32 @@ GenerateService* NewService() {
   FUZZ_CHECK(source.ok());
   SchedulerOptions options;
   options.measured_budget = false;
-  parts->scheduler = std::make_unique<Scheduler>(options, parts->engine, parts->tokenizer,
-                                                 *std::move(source));
+  parts->scheduler =
+      std::make_unique<Scheduler>(options, parts->engine, parts->tokenizer, *std::move(source));
   RequestLimits limits;
   limits.max_predicted_tokens = 100;
-  parts->reader = std::make_unique<RequestReader>(parts->tokenizer, nullptr, kFakeVocab,
-                                                  parts->engine.info().eos_token_ids, limits);
+  std::ofstream(fuzz::ScratchFolder() + "/chat_template.jinja")
+      << "{% for message in messages %}{{ message['role'] + ':' + message['content'] }}{% endfor "
+         "%}";
+  auto chat_template = ChatTemplate::Load(fuzz::ScratchFolder());
+  FUZZ_CHECK(chat_template.ok());
+  parts->chat_template = *std::move(chat_template);
+  parts->reader =
+      std::make_unique<RequestReader>(parts->tokenizer, parts->chat_template.get(), kFakeVocab,
+                                      parts->engine.info().eos_token_ids, limits);
+  auto tracer =
+      trace::Tracer::Start({.file = fuzz::ScratchFolder() + "/spans"}, {"strata-verify", "fuzz"});
+  FUZZ_CHECK(tracer.ok());
+  parts->tracer = *std::move(tracer);
   auto tokens = auth::ReloadingTokens::Open(
       {.read = []() -> absl::StatusOr<std::string> { return kTokens; },
        .parse = [](const std::string& text) { return auth::TokenTable::Parse(text, {}); },
        .report = [](const absl::Status&) {}});
   FUZZ_CHECK(tokens.ok());
   parts->gate = std::make_unique<RequestGate>(*std::move(tokens));
-  parts->service = std::make_unique<GenerateService>(*parts->scheduler, parts->engine,
-                                                     *parts->reader,
-                                                     ServiceIdentity{"fake", "f", "1"},
-                                                     parts->gate.get());
+  parts->service = std::make_unique<GenerateService>(
+      *parts->scheduler, parts->engine, *parts->reader, ServiceIdentity{"fake", "f", "1"},
+      parts->gate.get(), RequestTracing{parts->tracer.get(), 0.5});
   return parts->service.get();
 }
 

@@ -10,6 +10,8 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <set>
@@ -23,9 +25,18 @@
 
 namespace strata::fuzz {
 
-// Calls whatever methods, with whatever messages and metadata, of a service behind a real server and
-// connection. Every call must end, soon, with a status that is allowed and, if it is not OK, with a
-// sentence; after each input the service must still answer a good call.
+// A folder for what a target writes; run.sh removes it with all of $TMPDIR.
+inline std::string ScratchFolder() {
+  const char* parent = std::getenv("TMPDIR");
+  const std::string folder =
+      std::string(parent == nullptr ? "/tmp" : parent) + "/fuzz-" + std::to_string(getpid());
+  std::filesystem::create_directories(folder);
+  return folder;
+}
+
+// Calls whatever methods, with whatever messages and metadata, of a service behind a real server
+// and connection. Every call must end, soon, with a status that is allowed and, if it is not OK,
+// with a sentence; after each input the service must still answer a good call.
 class RpcFuzzer {
  public:
   struct Options {
@@ -41,8 +52,9 @@ class RpcFuzzer {
   // `service` is borrowed, for ever.
   RpcFuzzer(grpc::Service* service, Options options) : options_(std::move(options)) {
     rpc::ServerOptions server_options;
-    server_options.listen = "unix:/tmp/strata-fuzz-" + std::to_string(getpid());
-    server_options.max_receive_bytes = 1 << 20;
+    server_options.listen = "unix:" + ScratchFolder() + "/socket";
+    // Within what inputs have, so that longer messages are among them.
+    server_options.max_receive_bytes = 2048;
     const std::array<grpc::Service*, 1> services = {service};
     auto server = rpc::Server::Start(server_options, services);
     FUZZ_CHECK(server.ok());

@@ -56,6 +56,7 @@ export TMPDIR
 trap 'rm -rf -- "$TMPDIR"' EXIT
 # Debian's libraries are not instrumented: what they allocate in one and free in the other is fine.
 export ASAN_OPTIONS=detect_container_overflow=0:alloc_dealloc_mismatch=0:${ASAN_OPTIONS:-}
+export LSAN_OPTIONS=suppressions=$root/tests/tools/lsan.supp:print_suppressions=0:${LSAN_OPTIONS:-}
 for target in "${chosen[@]}"; do
   mkdir -p "build/fuzz/corpus/$target"
   log=build/fuzz/$target.log

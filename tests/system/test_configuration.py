@@ -107,6 +107,26 @@ def test_derived_values_are_printed() -> None:
     assert config["serving-threads"] == "30"
 
 
+@pytest.mark.parametrize(("name", "arguments", "nearest"), [
+    (DRAFT, ["--corpsu", "/c"], "--corpsu; the nearest known one is --corpus"),
+    (DRAFT, ["--corpsu=/c"], "--corpsu; the nearest known one is --corpus"),
+    (VERIFY, ["--model", "/m", "--kv-token", "512"],
+     "--kv-token; the nearest known one is --kv-tokens"),
+])
+def test_an_unknown_option_is_refused_with_the_nearest(name: str, arguments: list[str],
+                                                       nearest: str) -> None:
+    assert refused(name, *arguments) == f"unknown option {nearest}"
+    assert "not expected" in refused(name, *(["--model", "/m"] if name == VERIFY else []), "stray")
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    assert "--no-self-check leaves out" in refused(VERIFY, "--model", "/m", "--require-exact",
+                                                   "--no-self-check")
+    assert "goes with an address of this machine" in refused(
+        VERIFY, "--model", "/m", "--auth-tokens", "/t", "--channelz", "--insecure-auth",
+        "--listen", "0.0.0.0:0")
+
+
 @pytest.mark.parametrize(("name", "text", "expected"), [
     (VERIFY, "model: /m\nkv-token: 512\n",
      "2: kv-token: unknown key; the nearest known one is kv-tokens"),

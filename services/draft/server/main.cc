@@ -121,8 +121,7 @@ absl::Status Serve(const Flags& flags) {
   const auto server_metrics = (*exporter)->Add([&server](metrics::Page& page) {
     rpc::CollectCertificate("strata_draft", "server", (*server)->certificate_expiry(), page);
   });
-  if (absl::Status status = rpc::Announce(flags.serving, (*server)->address()); !status.ok())
-    return status;
+  if (absl::Status status = rpc::Announce(flags.serving, **server); !status.ok()) return status;
 
   const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
   spdlog::info("signal {}: draining", signal_number);

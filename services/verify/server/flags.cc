@@ -78,6 +78,9 @@ void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
       ->capture_default_str();
   app.add_flag("!--no-self-check", flags.engine.self_check,
                "Start without the row-invariance check (GetModelInfo then says exact: false)");
+  app.add_flag("--require-exact", flags.require_exact,
+               "Do not start where that check does not vouch that drafts change no token (without "
+               "this: serve, with a warning)");
 }
 
 void AddScheduling(CLI::App& app, Flags& flags) {
@@ -211,6 +214,16 @@ void CheckTogether(CLI::App& app, Flags& flags) {
   }
   app.get_option("--serving-threads")
       ->default_str(std::to_string(flags.serving.server.max_threads));
+  if (flags.require_exact && !flags.engine.self_check) {
+    throw CLI::ValidationError("--require-exact",
+                               "needs the check that --no-self-check leaves out");
+  }
+  if (flags.serving.server.channelz && !flags.auth_tokens.empty() &&
+      !rpc::IsLocalAddress(flags.serving.server.listen)) {
+    throw CLI::ValidationError("--channelz",
+                               "tells who is connected to anybody, also without a token; with "
+                               "--auth-tokens it goes with an address of this machine's alone");
+  }
   if (flags.trace_sample > 0 && flags.serving.trace.file.empty()) {
     throw CLI::ValidationError("--trace-sample", "needs --trace-file");
   }

@@ -24,6 +24,7 @@ struct Flags {
   bool insecure_auth = false;
   auth::Quotas quotas;
   engine::EngineOptions engine;
+  bool require_exact = false;
   std::string model_id;
   SchedulerOptions scheduler;
   uint32_t default_max_tokens = 256;

@@ -201,6 +201,11 @@ absl::Status Serve(const Flags& flags) {
         ", the model ", info.vocab_size, " embeddings; they do not belong together"));
   }
   for (const std::string& note : info.exactness_notes) spdlog::info("exactness: {}", note);
+  if (!info.exact && flags.require_exact) {
+    return absl::FailedPreconditionError(
+        "the self-check does not vouch that drafts cannot change a token on this machine, and "
+        "--require-exact wants that");
+  }
   if (!info.exact) {
     spdlog::warn("the self-check does not vouch that drafts cannot change a token on this machine");
   }
@@ -263,8 +268,7 @@ absl::Status Serve(const Flags& flags) {
   if (!server.ok()) return server.status();
   const auto server_metrics = (*exporter)->Add(
       [&](metrics::Page& page) { CollectCertificates(**server, draft_credentials.get(), page); });
-  if (absl::Status status = rpc::Announce(flags.serving, (*server)->address()); !status.ok())
-    return status;
+  if (absl::Status status = rpc::Announce(flags.serving, **server); !status.ok()) return status;
 
   const int signal_number = rpc::WaitForShutdownSignal(absl::InfiniteDuration());
   spdlog::info("signal {}: draining", signal_number);
