@@ -86,7 +86,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(options.max_receive_bytes);
   builder.SetMaxSendMessageSize(options.max_send_bytes);
-  builder.SetResourceQuota(grpc::ResourceQuota("strata").SetMaxThreads(options.max_threads));
+  grpc::ResourceQuota quota("strata");
+  quota.SetMaxThreads(options.max_threads).Resize(options.max_buffered_bytes);
+  builder.SetResourceQuota(quota);
   // Two servers on one port would share its connections at random; fail instead.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);

@@ -28,6 +28,9 @@ struct ServerOptions {
   // A longer message ends its call with RESOURCE_EXHAUSTED, before it is parsed.
   int max_receive_bytes = 16 << 20;
   int max_send_bytes = 64 << 20;
+  // Most memory for messages that are under way on all connections, whole or in part; calls that
+  // would need more are cancelled, and connections ended. Several times max_receive_bytes.
+  size_t max_buffered_bytes = size_t{256} << 20;
   // Most threads that serve calls; a stream holds one while it is open. Calls beyond that get
   // RESOURCE_EXHAUSTED.
   int max_threads = 256;

@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -76,6 +77,8 @@ void ServingFlags::AddTo(CLI::App& app) {
 ServerOptions ServingFlags::Options() const {
   ServerOptions options = server;
   options.max_receive_bytes = max_message_mb << 20;
+  options.max_buffered_bytes =
+      std::max(options.max_buffered_bytes, 4 * static_cast<size_t>(options.max_receive_bytes));
   if (max_connection_age > 0) options.max_connection_age = absl::Seconds(max_connection_age);
   return options;
 }

@@ -6,7 +6,9 @@ import socket
 import time
 from pathlib import Path
 
+import half_sent
 import harness
+import metrics
 import pytest
 
 # name: (arguments of `strata generate`, status, what the message names)
@@ -143,3 +145,33 @@ def test_all_kv_pages_come_back(embedded: harness.Service) -> None:
     """After every refusal above."""
     about = harness.info(embedded)
     assert about["kv_pages_free"] == about["kv_pages_total"]
+
+
+def test_messages_that_never_end_take_no_more_memory_than_there_is_for_them(
+        tmp_path: Path) -> None:
+    """Anybody can begin messages, before any token is looked at."""
+    endpoint = metrics.Endpoint(tmp_path, "draft")
+    resident = "process_resident_memory_bytes"
+    with harness.start_draft(tmp_path, *endpoint.arguments) as draft:
+        before = endpoint.scrape()(resident)
+        connections = [half_sent.Connection(draft.address, "/strata.v1.DraftService/DraftOnce",
+                                            calls=4, length=15 << 20) for _ in range(30)]
+        sent, refused = 0, 0
+        end = time.monotonic() + 60
+        # Of 1.8 GB. Until connections are ended the service lets its clients wait.
+        while time.monotonic() < end and (sent < 400 << 20 or refused == 0):
+            for connection in list(connections):
+                try:
+                    sent += connection.send_some()
+                except OSError:
+                    refused += 1
+                    connection.close()
+                    connections.remove(connection)
+        assert sent > 300 << 20, "more than the service has room for"
+        assert endpoint.scrape()(resident) - before < 384 << 20
+        # Others are served meanwhile: that they ask for what there is not is an answer.
+        info = harness.strata(draft, ["info"], "--timeout", "30")
+        assert "UNIMPLEMENTED" in info.stderr
+        for connection in connections:
+            connection.close()
+        assert draft.terminate() == 0
