@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/dev")
-CORPUS_JOBS = ("corpus-build/shards", "corpus-build/merge", "corpus-learn")
+CORPUS_JOBS = ("corpus-build/shards", "corpus-build/merge", "corpus-learn", "corpus-publish")
 
 Manifest = dict[str, Any]
 

@@ -91,6 +91,33 @@ def test_build_stage_copies_what_exists():
         assert f"  {flag} " in usage
 
 
+def test_build_stage_has_all_that_the_build_reads(tmp_path):
+    """The stage's own commands in what it copies: CMake configures, and for each file that a build
+    would read there is one, or Ninja would say so. (Nothing is compiled again.)"""
+    for instruction, value in stages()["build"]:
+        if instruction == "COPY":
+            *sources, target = value.split()
+            for source in sources:
+                at = tmp_path / target / (Path(source).name if target.endswith("/") else "")
+                at.parent.mkdir(parents=True, exist_ok=True)
+                if (ROOT / source).is_dir():
+                    shutil.copytree(ROOT / source, at, dirs_exist_ok=True)
+                else:
+                    shutil.copy(ROOT / source, at)
+    # What setup.sh makes there.
+    (tmp_path / ".venv").symlink_to((ROOT / ".venv").resolve())
+    (build,) = (value for instruction, value in stages()["build"]
+                if instruction == "RUN" and "cmake --preset" in value)
+    configure, compile_all = build.split("&&")
+    assert 'STRATA_CUDA="$STRATA_CUDA"' in configure
+    for command in (configure.replace("$STRATA_CUDA", "OFF"), compile_all + " -- -n"):
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True,
+                              check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    for program in ("strata-draft", "strata-verify", "strata-corpus"):
+        assert f"bin/{program}" in done.stdout
+
+
 def test_collect_refuses_what_it_cannot_do(tmp_path):
     there = subprocess.run([COLLECT, tmp_path, binaries() / "strata-draft"], capture_output=True,
                            text=True, check=False)

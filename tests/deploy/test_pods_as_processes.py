@@ -308,9 +308,17 @@ def test_what_pods_learned_becomes_a_part_of_the_corpus(tmp_path, model, corpus)
     assert "DATA_LOSS" in outcomes[-1].stderr
     assert current.read_text(encoding="utf-8") == "learn-2\n"
 
-    # Rollback: the snapshot of before is whole and can be made live again.
-    back = harness.run("strata-corpus", "publish", str(volume / "snapshots" / before))
-    assert back.returncode == 0, back.stderr
+    # Rollback: the Job makes the snapshot of before live again, and none that is no good.
+    publish = named(rendered("corpus-publish"), "Job", "strata-corpus-publish")
+    steps = publish["spec"]["template"]["spec"]
+    (check,), (move,) = steps["initContainers"], steps["containers"]
+    for container in (check, move):
+        assert container["env"] == [{"name": "SNAPSHOT", "value": "NAME-OF-THE-SNAPSHOT"}]
+    for snapshot in ("learn-3", "none"):
+        assert run_container(check, {"/corpus": volume}, SNAPSHOT=snapshot).returncode == 1
+    for container in (check, move):
+        back = run_container(container, {"/corpus": volume}, SNAPSHOT=before)
+        assert back.returncode == 0, back.stderr
     assert harness.run("strata-corpus", "verify", str(volume / "snapshots")).returncode == 0
     assert current.read_text(encoding="utf-8").strip() == before
 
