@@ -16,7 +16,9 @@ from typing import Any
 import certificates
 import harness
 import metrics
+import promql_parser
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = ["Write a Python function that sorts a list of dictionaries by a key.",
@@ -314,6 +316,49 @@ def test_dashboard_and_alerts_name_what_is_exported(pair: Pair) -> None:
     page = (ROOT / "deploy/metrics.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert listed == {name for name in types if name.startswith("strata_")}
+
+
+def selectors(expression: Any) -> Iterator[Any]:
+    """The metrics that a parsed PromQL expression reads."""
+    if isinstance(expression, promql_parser.VectorSelector):
+        yield expression
+    for part in ("lhs", "rhs", "expr", "param", "vector_selector"):
+        if getattr(expression, part, None) is not None:
+            yield from selectors(getattr(expression, part))
+    for argument in getattr(expression, "args", None) or []:
+        yield from selectors(argument)
+
+
+def test_expressions_are_promql_and_ask_for_labels_and_values_that_there_are(pair: Pair) -> None:
+    labels: dict[str, dict[str, set[str]]] = {}
+    for scrape in (pair.verify_metrics.scrape(), pair.draft_metrics.scrape()):
+        for name, pairs in scrape.values:
+            for label, value in pairs:
+                labels.setdefault(name, {}).setdefault(label, set()).add(value)
+    dashboard = json.loads((ROOT / "deploy/grafana/strata.json").read_text(encoding="utf-8"))
+    expressions = [re.sub(r"\$__\w+", "5m", target["expr"])
+                   for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text(encoding="utf-8"))
+    expressions += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    found = 0
+    for expression in expressions:
+        for selector in selectors(promql_parser.parse(expression)):
+            for matcher in selector.matchers.matchers:
+                # What Prometheus adds to each.
+                if matcher.name in ("instance", "job"):
+                    continue
+                found += 1
+                known = labels.get(selector.name, {}).get(matcher.name)
+                assert known, f"{selector.name} has no label {matcher.name}: {expression}"
+                if matcher.op == promql_parser.MatchOp.Equal:
+                    assert matcher.value in known, expression
+                elif matcher.op == promql_parser.MatchOp.Re and "$" not in matcher.value:
+                    # Each alternative.
+                    for value in matcher.value.split("|"):
+                        assert value in known, expression
+    assert found >= 3
+    with pytest.raises(ValueError):
+        promql_parser.parse("sum by (instance (rate(x[5m]))")
 
 
 def test_every_alert_has_its_section_in_the_runbook() -> None:
