@@ -43,4 +43,4 @@ authorities=/etc/ssl/certs/ca-certificates.crt
 printf 'strata:x:65532:65532::/:/sbin/nologin\n' | install -D -m 644 /dev/stdin "$root/etc/passwd"
 printf 'strata:x:65532:\n' | install -D -m 644 /dev/stdin "$root/etc/group"
 # Where volumes are mounted, and what the runtime fills: a read-only root cannot grow them.
-install -d -- "$root"/{corpus,etc/strata,etc/strata-auth,etc/strata-tls,input,model,proc,dev,scratch,sys,tiers,tmp,var/lib/strata}
+install -d -- "$root"/{corpus,etc/strata,etc/strata-auth,etc/strata-tls,input,model,proc,dev,scratch,sys,tiers,tmp,var/lib/strata,var/log/strata}

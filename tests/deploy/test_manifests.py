@@ -146,6 +146,30 @@ def test_prometheus_finds_the_pods_and_the_adapter_what_the_autoscaler_wants(tmp
                       for metric in scaler["spec"]["metrics"] if metric["type"] == "Pods"}
 
 
+def test_the_alerts_as_a_rule_of_the_prometheus_operator():
+    """By the command of the README."""
+    readme = (KUBERNETES / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^      (\{ printf .*?; \}) \| kubectl", readme, re.MULTILINE | re.DOTALL)
+    made = subprocess.run(command, shell=True, cwd=DEPLOY.parent, capture_output=True, text=True,
+                          check=True)
+    rule = yaml.safe_load(made.stdout)
+    assert rule["kind"] == "PrometheusRule"
+    assert rule["spec"] == yaml.safe_load(
+        (DEPLOY / "prometheus/alerts.yaml").read_text(encoding="utf-8"))
+
+
+def test_spans_are_written_where_the_pod_can_write(tmp_path):
+    manifests = render_with(tmp_path, "overlays/cpu", "tracing")
+    for workload, container in strata_containers(manifests):
+        path = check_arguments(program_of(container), container["args"], "tracing")["trace-file"]
+        (mount,) = (mount for mount in container["volumeMounts"]
+                    if path.startswith(mount["mountPath"] + "/"))
+        assert not mount.get("readOnly")
+        (volume,) = (volume for volume in workload["spec"]["template"]["spec"]["volumes"]
+                     if volume["name"] == mount["name"])
+        assert volume["emptyDir"] == {"sizeLimit": "600Mi"}
+
+
 def draft_host(manifests):
     verify = named(manifests, "Deployment", "strata-verify")
     container = verify["spec"]["template"]["spec"]["containers"][0]
