@@ -33,8 +33,8 @@ struct RunContents {
 // The windows of a run whose context begins with one token.
 struct RunSection {
   TokenId first = 0;
-  uint64_t offset = 0;   // in bytes; ends where the next begins
-  uint64_t windows = 0;  // occurrences
+  uint64_t offset = 0;    // in bytes; ends where the next begins
+  uint64_t windows = 0;   // occurrences
   uint64_t checksum = 0;  // XXH3 of its bytes
 };
 
