@@ -16,9 +16,9 @@ absl::Status RaiseOpenFileLimit() {
   const rlim_t soft = limit.rlim_cur;
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) == 0) return absl::OkStatus();
-  return absl::ErrnoToStatus(errno, absl::StrCat("the limit of ", soft,
-                                                 " open files could not be raised to ",
-                                                 limit.rlim_max));
+  return absl::ErrnoToStatus(
+      errno,
+      absl::StrCat("the limit of ", soft, " open files could not be raised to ", limit.rlim_max));
 }
 
 }  // namespace strata

@@ -65,9 +65,10 @@ class ReloadingServerCredentials final : public grpc::ServerCredentials {
   ~ReloadingServerCredentials() override { grpc_server_credentials_release(credentials_); }
 
   void AdmitOnly(std::vector<std::string> client_names) {
-    auto* admitted = new ClientNames(std::move(client_names));
+    auto admitted = std::make_unique<ClientNames>(std::move(client_names));
+    // gRPC's from here on: it calls Destroy.
     grpc_server_credentials_set_auth_metadata_processor(
-        credentials_, {&ClientNames::Check, &ClientNames::Destroy, admitted});
+        credentials_, {&ClientNames::Check, &ClientNames::Destroy, admitted.release()});
   }
 
   // Strata's services look at metadata themselves (bearer.h).
