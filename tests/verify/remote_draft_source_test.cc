@@ -248,8 +248,10 @@ TEST_F(RemoteDraft, WhatTheServiceDidIsCounted) {
   EXPECT_EQ(now.streams, first.streams + 1);
   server_.reset();
   Ask();
-  // The stream that was open, and the one that was tried in its place at once.
-  EXPECT_EQ(stats().streams_broken, first.streams_broken + 2);
+  // The stream that was open; and, if its end was noticed before the question went out, the one
+  // that was tried in its place at once.
+  EXPECT_GE(stats().streams_broken, first.streams_broken + 1);
+  EXPECT_LE(stats().streams_broken, first.streams_broken + 2);
   EXPECT_TRUE(stats().breaker_open);
   EXPECT_FALSE(NewNoDraftSource()->remote_stats().has_value());
 }
