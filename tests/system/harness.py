@@ -49,6 +49,11 @@ def thread_sanitized() -> bool:
     return b"__tsan_init" in Path(binary("strata-draft")).read_bytes()
 
 
+def sanitized() -> bool:
+    """Whether they are built with one that keeps memory of its own, for each byte or freed block."""
+    return thread_sanitized() or b"__asan_init" in Path(binary("strata-draft")).read_bytes()
+
+
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

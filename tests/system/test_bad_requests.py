@@ -168,7 +168,8 @@ def test_messages_that_never_end_take_no_more_memory_than_there_is_for_them(
                     connection.close()
                     connections.remove(connection)
         assert sent > 300 << 20, "more than the service has room for"
-        assert endpoint.scrape()(resident) - before < 384 << 20
+        if not harness.sanitized():
+            assert endpoint.scrape()(resident) - before < 384 << 20
         # Others are served meanwhile: that they ask for what there is not is an answer.
         info = harness.strata(draft, ["info"], "--timeout", "30")
         assert "UNIMPLEMENTED" in info.stderr
