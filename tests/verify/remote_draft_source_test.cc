@@ -288,8 +288,10 @@ TEST_F(RemoteDraft, AStreamThatEndsBetweenQuestionsCostsNone) {
 TEST_F(RemoteDraft, DraftingGoesOnWhereConnectionsHaveAnAge) {
   source_.reset();
   server_.reset();
-  Start("127.0.0.1:0", {.max_connection_age = absl::Milliseconds(200),
-                        .connection_age_grace = absl::Milliseconds(20)});
+  rpc::ServerOptions aging;
+  aging.max_connection_age = absl::Milliseconds(200);
+  aging.connection_age_grace = absl::Milliseconds(20);
+  Start("127.0.0.1:0", aging);
   RemoteDraftOptions options;
   options.deadline = absl::Seconds(2);
   source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
