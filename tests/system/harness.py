@@ -113,7 +113,18 @@ class Service:
         self.process.wait(30)
 
     def suspend(self) -> None:
+        """Returns when it has stopped: on a busy machine the signal takes a while."""
         self.process.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.process.pid}/task")
+
+        def stopped() -> bool:
+            try:
+                return all("State:\tT" in (task / "status").read_text(encoding="utf-8")
+                           for task in tasks.iterdir())
+            except FileNotFoundError:  # a thread has ended meanwhile
+                return False
+
+        wait_until(stopped, "the process has stopped")
 
     def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
