@@ -39,6 +39,15 @@ def stages():
     return found
 
 
+def copies():
+    """(source, target) for each file and folder that the build stage copies from the repository."""
+    for instruction, value in stages()["build"]:
+        if instruction == "COPY":
+            *sources, target = value.split()
+            for source in sources:
+                yield source, target
+
+
 def only(stage, instruction):
     (value,) = (value for name, value in stage if name == instruction)
     return value
@@ -76,12 +85,9 @@ def test_manifests_run_the_entry_points_and_user():
 
 def test_build_stage_copies_what_exists():
     ignored = (DEPLOY / "docker/Dockerfile.dockerignore").read_text(encoding="utf-8").split("\n")
-    for instruction, value in stages()["build"]:
-        if instruction != "COPY":
-            continue
-        for source in value.split()[:-1]:
-            assert (ROOT / source).exists()
-            assert f"!{source}" in ignored
+    for source, _ in copies():
+        assert (ROOT / source).exists()
+        assert f"!{source}" in ignored
     # What it calls takes these options.
     (setup,) = (value for instruction, value in stages()["build"]
                 if instruction == "RUN" and "setup.sh" in value)
@@ -94,16 +100,13 @@ def test_build_stage_copies_what_exists():
 def test_build_stage_has_all_that_the_build_reads(tmp_path):
     """The stage's own commands in what it copies: CMake configures, and for each file that a build
     would read there is one, or Ninja would say so. (Nothing is compiled again.)"""
-    for instruction, value in stages()["build"]:
-        if instruction == "COPY":
-            *sources, target = value.split()
-            for source in sources:
-                at = tmp_path / target / (Path(source).name if target.endswith("/") else "")
-                at.parent.mkdir(parents=True, exist_ok=True)
-                if (ROOT / source).is_dir():
-                    shutil.copytree(ROOT / source, at, dirs_exist_ok=True)
-                else:
-                    shutil.copy(ROOT / source, at)
+    for source, target in copies():
+        at = tmp_path / target / (Path(source).name if target.endswith("/") else "")
+        at.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, at, dirs_exist_ok=True)
+        else:
+            shutil.copy(ROOT / source, at)
     # What setup.sh makes there.
     (tmp_path / ".venv").symlink_to((ROOT / ".venv").resolve())
     (build,) = (value for instruction, value in stages()["build"]

@@ -207,8 +207,7 @@ def probe(pod):
 
 
 @pytest.mark.parametrize("overlay", ["overlays/dev", "overlays/cpu"])
-def test_probes_tell_a_pod_that_hangs_and_one_that_drains(tmp_path, model, corpus, certificates,
-                                                          overlay):
+def test_probes_tell_a_pod_that_hangs(tmp_path, model, corpus, certificates, overlay):
     mounts = {"/corpus": corpus, "/model": model, "/etc/strata-tls": certificates,
               "/var/lib/strata": tmp_path / "tiers"}
     draft = Pod(overlay, "strata-draft", tmp_path, mounts)

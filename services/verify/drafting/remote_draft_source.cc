@@ -168,7 +168,7 @@ class RemoteDraftSource final : public DraftSource {
       refusal_logged_ = false;
       healthy_.store(true, std::memory_order_relaxed);
     } else if (call_->ended()) {
-      OnStreamEnd(SteadyNow());
+      OnStreamEnd(SteadyNow(), /*between_questions=*/false);
     } else {
       OnMiss(SteadyNow());
     }
@@ -336,12 +336,8 @@ class RemoteDraftSource final : public DraftSource {
 
   bool EnsureStream(absl::Time now) {
     if (call_ != nullptr && call_->ended()) {
-      if (IsMoved(now)) {
-        call_.reset();
-      } else {
-        OnStreamEnd(now);
-        if (!breaker_.Allows(now)) return false;
-      }
+      OnStreamEnd(now, /*between_questions=*/true);
+      if (!breaker_.Allows(now)) return false;
     }
     if (call_ == nullptr) {
       RenewChannel();
@@ -391,21 +387,6 @@ class RemoteDraftSource final : public DraftSource {
     return true;
   }
 
-  // Whether the stream that has ended did good work and ended between two questions: its server
-  // drains, or wants its connections spread anew (--max-connection-age). No question is lost if the
-  // next stream is opened at once.
-  bool IsMoved(absl::Time now) {
-    if (!stream_answered_ || !breaker_.closed()) return false;
-    const grpc::Status status = call_->status(now + options_.deadline);
-    if (status.error_code() != grpc::UNAVAILABLE && status.error_code() != grpc::CANCELLED) {
-      return false;
-    }
-    counters_.streams_broken.Add(1);
-    spdlog::info("draft stream ended (code {}: {}); opening another",
-                 static_cast<int>(status.error_code()), status.error_message());
-    return true;
-  }
-
   void OnMiss(absl::Time now) {
     counters_.deadline_misses.Add(1);
     const bool was_closed = breaker_.closed();
@@ -420,11 +401,21 @@ class RemoteDraftSource final : public DraftSource {
     call_.reset();
   }
 
-  void OnStreamEnd(absl::Time now) {
-    healthy_.store(false, std::memory_order_relaxed);
+  void OnStreamEnd(absl::Time now, bool between_questions) {
     counters_.streams_broken.Add(1);
     const grpc::Status status = call_->status(now + options_.deadline);
     call_.reset();
+    // A stream that did good work and ended between two questions: its server drains, or wants its
+    // connections spread anew (--max-connection-age). No question is lost if the next is opened at
+    // once.
+    const bool gone =
+        status.error_code() == grpc::UNAVAILABLE || status.error_code() == grpc::CANCELLED;
+    if (between_questions && gone && stream_answered_ && breaker_.closed()) {
+      spdlog::info("draft stream ended (code {}: {}); opening another",
+                   static_cast<int>(status.error_code()), status.error_message());
+      return;
+    }
+    healthy_.store(false, std::memory_order_relaxed);
     if (status.error_code() == grpc::FAILED_PRECONDITION) {
       if (!refusal_logged_) {
         spdlog::error("draft service refuses this verifier: {}. Drafting from the context alone",

@@ -201,13 +201,13 @@ absl::Status Serve(const Flags& flags) {
         ", the model ", info.vocab_size, " embeddings; they do not belong together"));
   }
   for (const std::string& note : info.exactness_notes) spdlog::info("exactness: {}", note);
-  if (!info.exact && flags.require_exact) {
-    return absl::FailedPreconditionError(
-        "the self-check does not vouch that drafts cannot change a token on this machine, and "
-        "--require-exact wants that");
-  }
   if (!info.exact) {
-    spdlog::warn("the self-check does not vouch that drafts cannot change a token on this machine");
+    const std::string what =
+        "the self-check does not vouch that drafts cannot change a token on this machine";
+    if (flags.require_exact) {
+      return absl::FailedPreconditionError(absl::StrCat(what, ", and --require-exact wants that"));
+    }
+    spdlog::warn("{}", what);
   }
 
   DraftIdentity identity;
