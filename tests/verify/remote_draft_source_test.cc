@@ -42,8 +42,10 @@ class FakeService final : public v1::DraftService::Service {
     ++streams;
     v1::DraftRequest request;
     while (stream->Read(&request)) {
-      if (mode == kRefuse) return {grpc::FAILED_PRECONDITION, "foreign tokenizer"};
-      if (mode == kSilent) continue;
+      // One for the whole answer: the test may set the next as soon as it has that.
+      const Mode now = mode;
+      if (now == kRefuse) return {grpc::FAILED_PRECONDITION, "foreign tokenizer"};
+      if (now == kSilent) continue;
       v1::DraftResponse response;
       response.set_step(request.step());
       for (const v1::SequenceRequest& sequence : request.sequences()) {
@@ -54,17 +56,17 @@ class FakeService final : public v1::DraftService::Service {
         v1::SequenceAnswer* answer = response.add_answers();
         answer->set_sequence_id(sequence.sequence_id());
         answer->set_epoch(sequence.epoch());
-        answer->set_status(mode == kForget && sequence.position() > 0 ? v1::SEQUENCE_STATUS_UNKNOWN
-                                                                      : v1::SEQUENCE_STATUS_OK);
+        answer->set_status(now == kForget && sequence.position() > 0 ? v1::SEQUENCE_STATUS_UNKNOWN
+                                                                     : v1::SEQUENCE_STATUS_OK);
         answer->set_position(sequence.position() + sequence.tokens_size());
         v1::DraftTree* tree = answer->mutable_tree();
-        tree->add_tokens(mode == kInvalid ? 1u << 31 : kAnswer);
+        tree->add_tokens(now == kInvalid ? 1u << 31 : kAnswer);
         tree->add_parents(-1);
         tree->add_confidences(0.5f);
         tree->add_tiers(v1::TIER_MODEL);
       }
       if (!stream->Write(response)) break;
-      if (mode == kLeave) return {grpc::UNAVAILABLE, "draining"};
+      if (now == kLeave) return {grpc::UNAVAILABLE, "draining"};
     }
     return grpc::Status::OK;
   }
@@ -181,7 +183,9 @@ TEST_F(RemoteDraft, EndsCleanlyWithAStreamOpen) {
                                    {"verifier", "model", "f", 100}, {}, nullptr);
     tokens_.clear();
     // Some are connected by then, and some are asked.
-    if (i % 2 == 0) ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+    if (i % 2 == 0) {
+      ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+    }
     if (i % 4 == 1) Ask();
   }
 }
