@@ -70,11 +70,11 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
   // Lanes past the row's position are masked below; they must only be readable.
   Block<T> block;
 
-  F32x16 highest[N];
+  F32x8 highest[N];
+#pragma GCC unroll 4
   for (int h = 0; h < N; ++h) Fill(kMinusInfinity, highest[h]);
-  I32x16 lane;
-  for (int i = 0; i < 16; ++i) lane[i] = i;
-  F32x16 minus_infinity;
+  const I32x8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
+  F32x8 minus_infinity;
   Fill(kMinusInfinity, minus_infinity);
 
   bool buffer_clean = false;
@@ -85,95 +85,91 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
       buffer_clean = true;
     }
     FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
-    F32x16 even[N], odd[N];
-    for (int h = 0; h < N; ++h) even[h] = odd[h] = F32x16{};
-    for (int64_t d = 0; d < head_dim; d += 2) {
-      F32x16 k0, k1;
-      Load(block.keys + d * kPageTokens, k0);
-      Load(block.keys + (d + 1) * kPageTokens, k1);
-      for (int h = 0; h < N; ++h) {
-        even[h] += k0 * q[h * head_dim + d];
-        odd[h] += k1 * q[h * head_dim + d + 1];
-      }
-    }
     const int32_t valid = static_cast<int32_t>(std::min<int64_t>(kPageTokens, length - begin));
-    const I32x16 in = lane < valid;
-    for (int h = 0; h < N; ++h) {
-      F32x16 s = even[h] + odd[h];
-      s = in ? s : minus_infinity;
-      highest[h] = s > highest[h] ? s : highest[h];
-      Store(s, scores + h * stride + begin);
+    for (int first = 0; first < kPageTokens; first += kLanes) {
+      F32x8 even[N], odd[N];
+#pragma GCC unroll 4
+      for (int h = 0; h < N; ++h) even[h] = odd[h] = F32x8{};
+      for (int64_t d = 0; d < head_dim; d += 2) {
+        F32x8 k0, k1;
+        Load(block.keys + d * kPageTokens + first, k0);
+        Load(block.keys + (d + 1) * kPageTokens + first, k1);
+#pragma GCC unroll 4
+        for (int h = 0; h < N; ++h) {
+          even[h] += k0 * q[h * head_dim + d];
+          odd[h] += k1 * q[h * head_dim + d + 1];
+        }
+      }
+      const I32x8 in = lane < valid - first;
+#pragma GCC unroll 4
+      for (int h = 0; h < N; ++h) {
+        F32x8 s = even[h] + odd[h];
+        s = in ? s : minus_infinity;
+        highest[h] = s > highest[h] ? s : highest[h];
+        Store(s, scores + h * stride + begin + first);
+      }
     }
   }
 
   float inverse_sum[N];
   for (int h = 0; h < N; ++h) {
     float top = kMinusInfinity;
-    for (int i = 0; i < 16; ++i) top = std::max(top, highest[h][i]);
-    F32x16 sum{};
-    for (int64_t b = 0; b < blocks; ++b) {
-      float* at = scores + h * stride + b * kPageTokens;
-      F32x16 s, e;
+    for (int i = 0; i < kLanes; ++i) top = std::max(top, highest[h][i]);
+    F32x8 sum{};
+    for (int64_t begin = 0; begin < stride; begin += kLanes) {
+      float* at = scores + h * stride + begin;
+      F32x8 s, e;
       Load(at, s);
-      const F32x16 shifted = s - top;
+      const F32x8 shifted = s - top;
       Exp(shifted, e);
-      const int32_t valid =
-          static_cast<int32_t>(std::min<int64_t>(kPageTokens, length - b * kPageTokens));
-      e = lane < valid ? e : F32x16{};
+      const int32_t valid = static_cast<int32_t>(std::clamp<int64_t>(length - begin, 0, kLanes));
+      e = lane < valid ? e : F32x8{};
       sum += e;
       Store(e, at);
     }
     inverse_sum[h] = 1.0f / Sum(sum);
   }
 
-  constexpr int kMaxChunks = kMaxHeadDim / 16;
-  const int64_t chunks = head_dim / 16;
-  alignas(64) float accumulator[N][kMaxChunks * 16];
+  // Head dimensions come in pairs of vectors.
+  constexpr int kPair = 2 * kLanes;
+  alignas(64) float accumulator[N][kMaxHeadDim];
   for (int h = 0; h < N; ++h) std::memset(accumulator[h], 0, head_dim * sizeof(float));
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t begin = b * kPageTokens;
     const int64_t count = std::min<int64_t>(kPageTokens, length - begin);
     FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
-    int64_t c = 0;
     // Two vectors of values at a time: more independent sums than one.
-    for (; c + 2 <= chunks; c += 2) {
-      F32x16 a0[N], a1[N];
+    for (int64_t d = 0; d < head_dim; d += kPair) {
+      F32x8 a0[N], a1[N];
+#pragma GCC unroll 4
       for (int h = 0; h < N; ++h) {
-        Load(&accumulator[h][c * 16], a0[h]);
-        Load(&accumulator[h][c * 16 + 16], a1[h]);
+        Load(&accumulator[h][d], a0[h]);
+        Load(&accumulator[h][d + kLanes], a1[h]);
       }
       for (int64_t i = 0; i < count; ++i) {
-        F32x16 v0, v1;
-        Load(block.values[i] + c * 16, v0);
-        Load(block.values[i] + c * 16 + 16, v1);
+        F32x8 v0, v1;
+        Load(block.values[i] + d, v0);
+        Load(block.values[i] + d + kLanes, v1);
+#pragma GCC unroll 4
         for (int h = 0; h < N; ++h) {
           const float w = scores[h * stride + begin + i];
           a0[h] += v0 * w;
           a1[h] += v1 * w;
         }
       }
+#pragma GCC unroll 4
       for (int h = 0; h < N; ++h) {
-        Store(a0[h], &accumulator[h][c * 16]);
-        Store(a1[h], &accumulator[h][c * 16 + 16]);
+        Store(a0[h], &accumulator[h][d]);
+        Store(a1[h], &accumulator[h][d + kLanes]);
       }
-    }
-    for (; c < chunks; ++c) {
-      F32x16 a[N];
-      for (int h = 0; h < N; ++h) Load(&accumulator[h][c * 16], a[h]);
-      for (int64_t i = 0; i < count; ++i) {
-        F32x16 v;
-        Load(block.values[i] + c * 16, v);
-        for (int h = 0; h < N; ++h) a[h] += v * scores[h * stride + begin + i];
-      }
-      for (int h = 0; h < N; ++h) Store(a[h], &accumulator[h][c * 16]);
     }
   }
   for (int h = 0; h < N; ++h) {
-    for (int64_t c = 0; c < chunks; ++c) {
-      F32x16 a;
-      Load(&accumulator[h][c * 16], a);
+    for (int64_t d = 0; d < head_dim; d += kLanes) {
+      F32x8 a;
+      Load(&accumulator[h][d], a);
       a = a * inverse_sum[h];
-      Store(a, out + h * head_dim + c * 16);
+      Store(a, out + h * head_dim + d);
     }
   }
 }

@@ -74,7 +74,7 @@ class CpuModel final : public Model {
   void Forward(std::span<const ModelRow> rows, std::span<const AttentionRow> attention,
                std::span<const int32_t> logit_rows, float* logits, float* block_max) override {
     const int64_t count = static_cast<int64_t>(rows.size());
-    const int64_t padded = std::max(count, PackedLinear::kLeastRows);
+    const int64_t padded = std::max(count, head_->least_rows());
     const int64_t hidden = config_.hidden_size;
     const int64_t q_width = config_.heads * config_.head_dim;
     const auto options = at::TensorOptions().dtype(kType);
@@ -114,8 +114,10 @@ class CpuModel final : public Model {
   }
 
   std::vector<std::string> EnsureRowInvariance() override {
-    std::vector<std::string> notes = {"passes are padded to " +
-                                      std::to_string(PackedLinear::kLeastRows) + " rows"};
+    std::vector<std::string> notes;
+    if (const int64_t least = head_->least_rows(); least > 1) {
+      notes.push_back("passes are padded to " + std::to_string(least) + " rows");
+    }
     std::vector<PackedLinear*> linears;
     for (Layer& layer : layers_) {
       linears.insert(linears.end(), {&*layer.qkv, &*layer.output, &*layer.gate_up, &*layer.down});
@@ -169,7 +171,7 @@ class CpuModel final : public Model {
     const int64_t count = static_cast<int64_t>(logit_rows.size());
     const int64_t hidden = config_.hidden_size;
     const auto options = at::TensorOptions().dtype(kType);
-    at::Tensor x = at::zeros({std::max(count, PackedLinear::kLeastRows), hidden}, options);
+    at::Tensor x = at::zeros({std::max(count, head_->least_rows()), hidden}, options);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t r = logit_rows[i];
       AddRmsNorm(delta + r * hidden, Data<float>(final_norm_),

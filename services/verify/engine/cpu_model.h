@@ -7,7 +7,7 @@
 
 namespace strata::engine {
 
-// Model on the CPU, weights packed for oneDNN at load. Ignores options.device.
+// Model on the CPU, weights packed at load. Ignores options.device.
 Result<std::unique_ptr<Model>> LoadCpuModel(const ModelOptions& options, const ModelConfig& config);
 
 }  // namespace strata::engine

@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
 
 #include <algorithm>
 #include <exception>
@@ -25,6 +26,12 @@ constexpr int64_t kMaxRows = 8192;
 Status Invalid(const std::string& why) { return Status(ErrorCode::kInvalidArgument, why); }
 
 int64_t PagesFor(int64_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
+
+// LibTorch's errors without their backtraces.
+std::string Explain(const std::exception& error) {
+  const auto* torch = dynamic_cast<const c10::Error*>(&error);
+  return torch == nullptr ? error.what() : torch->what_without_backtrace();
+}
 
 class Page final : public KvPage {
  public:
@@ -158,7 +165,7 @@ class EngineImpl final : public Engine {
       return Status(ErrorCode::kResourceExhausted, "forward pass: out of memory");
     } catch (const std::exception& error) {
       Forget(inputs);
-      return Status(ErrorCode::kInternal, std::string("forward pass: ") + error.what());
+      return Status(ErrorCode::kInternal, "forward pass: " + Explain(error));
     }
     return Status();
   }
@@ -358,7 +365,7 @@ Result<std::unique_ptr<Engine>> Engine::Load(const EngineOptions& options) {
     });
     return engine;
   } catch (const std::exception& error) {
-    return Status(ErrorCode::kInternal, options.model_dir + ": " + error.what());
+    return Status(ErrorCode::kInternal, options.model_dir + ": " + Explain(error));
   }
 }
 

@@ -19,12 +19,12 @@ STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps
                                   int64_t end, int64_t width, float* residual, T* out) {
   for (int64_t r = begin; r < end; ++r) {
     float* h = residual + r * width;
-    F32x16 squares{};
-    for (int64_t i = 0; i < width; i += 16) {
-      F32x16 x;
+    F32x8 squares{};
+    for (int64_t i = 0; i < width; i += kLanes) {
+      F32x8 x;
       Load(h + i, x);
       if (delta != nullptr) {
-        F32x16 d;
+        F32x8 d;
         Load(delta + r * width + i, d);
         x += d;
         Store(x, h + i);
@@ -32,8 +32,8 @@ STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps
       squares += x * x;
     }
     const float scale = 1.0f / std::sqrt(Sum(squares) / static_cast<float>(width) + eps);
-    for (int64_t i = 0; i < width; i += 16) {
-      F32x16 x, w;
+    for (int64_t i = 0; i < width; i += kLanes) {
+      F32x8 x, w;
       Load(h + i, x);
       Load(weight + i, w);
       x = x * scale * w;
@@ -65,13 +65,13 @@ STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end
   for (int64_t r = begin; r < end; ++r) {
     const T* gate = gate_up + r * 2 * width;
     const T* up = gate + width;
-    for (int64_t i = 0; i < width; i += 16) {
-      F32x16 g, u, e;
+    for (int64_t i = 0; i < width; i += kLanes) {
+      F32x8 g, u, e;
       Load(gate + i, g);
       Load(up + i, u);
-      const F32x16 negative = -g;
+      const F32x8 negative = -g;
       Exp(negative, e);
-      const F32x16 y = g / (e + 1.0f) * u;
+      const F32x8 y = g / (e + 1.0f) * u;
       Store(y, out + r * width + i);
     }
   }
@@ -95,8 +95,8 @@ void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t 
 
 STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
   int64_t i = 0;
-  for (; i + 16 <= count; i += 16) {
-    F32x16 x;
+  for (; i + kLanes <= count; i += kLanes) {
+    F32x8 x;
     Load(from + i, x);
     Store(x, to + i);
   }
@@ -110,24 +110,24 @@ STRATA_INLINE void QuantizeRange(const T* x, int64_t begin, int64_t end, int64_t
   constexpr float kMagic = 12582912.0f;
   for (int64_t r = begin; r < end; ++r) {
     const T* row = x + r * width;
-    F32x16 greatest{};
-    for (int64_t i = 0; i < width; i += 16) {
-      F32x16 v;
+    F32x8 greatest{};
+    for (int64_t i = 0; i < width; i += kLanes) {
+      F32x8 v;
       Load(row + i, v);
-      const F32x16 magnitude = v < F32x16{} ? -v : v;
+      const F32x8 magnitude = v < F32x8{} ? -v : v;
       greatest = magnitude > greatest ? magnitude : greatest;
     }
     float most = 0;
-    for (int lane = 0; lane < 16; ++lane) most = std::max(most, greatest[lane]);
+    for (int lane = 0; lane < kLanes; ++lane) most = std::max(most, greatest[lane]);
     scales[r] = most / 127.0f;
     const float inverse = most > 0 ? 127.0f / most : 0.0f;
-    for (int64_t i = 0; i < width; i += 16) {
-      F32x16 v;
+    for (int64_t i = 0; i < width; i += kLanes) {
+      F32x8 v;
       Load(row + i, v);
       v = (v * inverse + kMagic) - kMagic;
-      const I32x16 whole = __builtin_convertvector(v, I32x16) + 128;
-      using U8x16 = uint8_t __attribute__((vector_size(16)));
-      const U8x16 bytes = __builtin_convertvector(whole, U8x16);
+      const I32x8 whole = __builtin_convertvector(v, I32x8) + 128;
+      using U8x8 = uint8_t __attribute__((vector_size(8)));
+      const U8x8 bytes = __builtin_convertvector(whole, U8x8);
       std::memcpy(out + r * width + i, &bytes, sizeof(bytes));
     }
   }
@@ -150,8 +150,8 @@ STRATA_INLINE void ScaleRange(const float* sums, const float* scales, const floa
     T* to = out + r * width;
     const float scale = scales[r];
     int64_t i = 0;
-    for (; i + 16 <= width; i += 16) {
-      F32x16 v, b{};
+    for (; i + kLanes <= width; i += kLanes) {
+      F32x8 v, b{};
       Load(from + i, v);
       if (bias != nullptr) Load(bias + i, b);
       v = v * scale + b;

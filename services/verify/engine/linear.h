@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "services/verify/engine/bf16_matrix.h"
 #include "services/verify/engine/quantized_matrix.h"
 
 namespace strata::engine {
@@ -13,22 +14,21 @@ namespace strata::engine {
 // How the weights of linear layers are held: in the activations' type, or in 8 bits.
 enum class WeightType { kNative, kInt8 };
 
-// y = x W^T + b with the weight packed once for oneDNN.
+// y = x W^T + b with the weight packed once: for oneDNN, or for Bf16Matrix where oneDNN has no
+// product in bf16.
 //
 // Row invariance: oneDNN gives a row the same bits for every number of rows from
 // two up, but one row alone may take another path (a matrix-vector product). Callers therefore pass
-// at least two rows, or better kLeastRows; many rows are computed in blocks. CheckRowInvariance
+// at least least_rows(); many rows are computed in blocks. CheckRowInvariance
 // tries this on the machine at hand; if it does not hold, UsePairs() makes it hold by construction.
 class PackedLinear {
  public:
-  // Fewer rows cost more than so many: oneDNN has a slower path for two and three (SmolLM2, a step
-  // of two rows 16.3 ms, of four 14.9; Qwen2.5-Coder-0.5B 47 and 37).
-  static constexpr int64_t kLeastRows = 4;
-
   // weight: [out, in]; bias: [out] or undefined. Both in the activations' type.
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type);
 
-  // x: [rows >= 2, in], contiguous. Returns [rows, out].
+  // Fewer rows cost as much as so many, or more.
+  int64_t least_rows() const;
+  // x: [rows >= least_rows(), in], contiguous. Returns [rows, out].
   at::Tensor Forward(const at::Tensor& x) const;
 
   // Runs random rows in many groupings and compares every bit.
@@ -45,10 +45,11 @@ class PackedLinear {
   const int64_t in_;
   const int64_t out_;
   const at::ScalarType type_;
-  // One of the two.
+  // One of the three.
   at::Tensor packed_;
   std::optional<QuantizedMatrix> quantized_;
-  // fp32 beside quantized_, else of type_.
+  std::optional<Bf16Matrix> bf16_;
+  // Of type_ beside packed_, else fp32.
   std::optional<at::Tensor> bias_;
   bool pairs_ = false;
 };

@@ -16,6 +16,17 @@ constexpr int64_t kZeroPoint = 128;
 // The packed layout is chosen for about as many rows as a step has.
 constexpr int64_t kTypicalRows = 8;
 
+// Greatest whole number of a weight. Without AVX-512 VNNI, oneDNN adds two products of 8 bits in
+// 16, where they must fit: 2 * 255 * 63.
+double GreatestWeight() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512vnni") ? 127 : 63;
+#else
+  return 127;
+#endif
+}
+
 at::Tensor Pack(const at::Tensor& weight) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("onednn::qlinear_prepack", "")
@@ -57,7 +68,7 @@ at::Tensor Scaled(const at::Tensor& sums, const float* scales, const float* bias
 QuantizedMatrix::QuantizedMatrix(const at::Tensor& weight) {
   const at::Tensor wide = weight.to(at::kFloat);
   // An output of zeros alone has any scale.
-  scales_ = wide.abs().amax(1).clamp_min(1e-30) / 127;
+  scales_ = wide.abs().amax(1).clamp_min(1e-30) / GreatestWeight();
   packed_ = Pack((wide / scales_.unsqueeze(1)).round_().to(at::kChar));
   zero_points_ = at::zeros({weight.size(0)}, at::TensorOptions().dtype(at::kInt));
 }

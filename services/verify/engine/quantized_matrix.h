@@ -5,9 +5,10 @@
 
 namespace strata::engine {
 
-// A weight in 8 bits a value: symmetric, one scale for each output, packed once for oneDNN. Rows of
-// activations are rounded to 8 bits too, with a scale of their own each, as they come (LLM.int8(),
-// arXiv 2208.07339, section 2.1, without its outliers apart).
+// A weight in 8 bits a value (7 on CPUs without AVX-512 VNNI, where it is not fast either):
+// symmetric, one scale for each output, packed once for oneDNN. Rows of activations are rounded to
+// 8 bits too, with a scale of their own each, as they come (LLM.int8(), arXiv 2208.07339,
+// section 2.1, without its outliers apart).
 //
 // The sums are of whole numbers, so they do not depend on their order: a row's result is the same
 // however many rows run beside it.

@@ -1,0 +1,52 @@
+#include "services/verify/engine/bf16_matrix.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "services/verify/engine/kernels.h"
+#include "services/verify/engine/panel_product.h"
+#include "services/verify/engine/parallel.h"
+
+namespace strata::engine {
+namespace {
+
+// Products of fewer elements of the weight are not worth a second thread.
+constexpr int64_t kGrainElements = 1 << 16;
+constexpr int64_t kWidenGrainElements = 1 << 17;
+
+at::Tensor Pack(const at::Tensor& weight) {
+  const int64_t out = weight.size(0);
+  const int64_t in = weight.size(1);
+  const int64_t panels = PanelCount(out);
+  at::Tensor padded = at::zeros({panels * kPanelOutputs, in}, weight.options());
+  padded.narrow(0, 0, out).copy_(weight);
+  return padded.view({panels, 2, kPanelOutputs / 2, in}).permute({0, 3, 2, 1}).contiguous();
+}
+
+}  // namespace
+
+Bf16Matrix::Bf16Matrix(const at::Tensor& weight)
+    : out_(weight.size(0)), in_(weight.size(1)), packed_(Pack(weight)) {}
+
+at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
+  const int64_t rows = x.size(0);
+  std::vector<float> wide(static_cast<size_t>(rows * in_));
+  ParallelFor(rows, std::max<int64_t>(1, kWidenGrainElements / in_),
+              [&](int64_t begin, int64_t end) {
+                Widen(static_cast<const Bf16*>(x.data_ptr()) + begin * in_, (end - begin) * in_,
+                      wide.data() + begin * in_);
+              });
+  at::Tensor y = at::empty({rows, out_}, x.options());
+  const PanelProductShape shape{rows, in_, out_};
+  ParallelFor(PanelCount(out_), std::max<int64_t>(1, kGrainElements / (in_ * kPanelOutputs)),
+              [&](int64_t begin, int64_t end) {
+                PanelProduct(shape, begin, end, wide.data(),
+                             static_cast<const Bf16*>(packed_.data_ptr()), bias,
+                             static_cast<Bf16*>(y.data_ptr()));
+              });
+  return y;
+}
+
+}  // namespace strata::engine

@@ -1,0 +1,78 @@
+#include "services/verify/engine/bf16_matrix.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "services/verify/engine/linear.h"
+
+namespace strata::engine {
+namespace {
+
+struct Shape {
+  int64_t out;
+  int64_t in;
+};
+// Whole panels, a part of one, less than one; inputs that are no multiple of anything.
+constexpr Shape kShapes[] = {{64, 48}, {100, 33}, {5, 16}, {17, 1}, {4096, 576}};
+
+at::TensorOptions Bf16Options() { return at::TensorOptions().dtype(at::kBFloat16); }
+
+bool SameBits(const at::Tensor& a, const at::Tensor& b) {
+  const at::Tensor x = a.contiguous(), y = b.contiguous();
+  return x.nbytes() == y.nbytes() && std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
+}
+
+TEST(Bf16Matrix, IsTheProductRoundedOnce) {
+  at::manual_seed(1);
+  for (const auto& [out, in] : kShapes) {
+    const at::Tensor weight = at::randn({out, in}, Bf16Options());
+    const at::Tensor bias = at::randn({out});
+    const Bf16Matrix matrix(weight);
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64}) {
+      const at::Tensor x = at::randn({rows, in}, Bf16Options());
+      const at::Tensor exact = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
+      for (const bool with_bias : {false, true}) {
+        const at::Tensor y = matrix.Multiply(x, with_bias ? bias.data_ptr<float>() : nullptr);
+        ASSERT_EQ(y.scalar_type(), at::kBFloat16);
+        const at::Tensor expected = with_bias ? exact + bias.to(at::kDouble) : exact;
+        // Half a unit in the last of 8 bits, and the rounding of the sums in fp32.
+        const at::Tensor most = expected.abs() / 256 + 1e-5 * static_cast<double>(in);
+        EXPECT_TRUE(((y.to(at::kDouble) - expected).abs() <= most).all().item<bool>())
+            << out << " x " << in << ", " << rows << " rows, bias " << with_bias;
+      }
+    }
+  }
+}
+
+TEST(Bf16Matrix, ARowDoesNotDependOnTheOthers) {
+  at::manual_seed(2);
+  for (const auto& [out, in] : kShapes) {
+    const Bf16Matrix matrix(at::randn({out, in}, Bf16Options()));
+    const at::Tensor x = at::randn({40, in}, Bf16Options());
+    const at::Tensor all = matrix.Multiply(x, nullptr);
+    for (int64_t rows = 1; rows < 40; ++rows) {
+      const int64_t first = 7 * rows % (40 - rows);
+      const at::Tensor some = matrix.Multiply(x.narrow(0, first, rows), nullptr);
+      EXPECT_TRUE(SameBits(some, all.narrow(0, first, rows))) << rows << " rows of " << out;
+    }
+  }
+}
+
+// Whichever way this CPU has.
+TEST(PackedLinear, IsRowInvariantAndRightInBf16) {
+  at::manual_seed(3);
+  const at::Tensor weight = at::randn({96, 64}, Bf16Options());
+  const at::Tensor bias = at::randn({96}, Bf16Options());
+  const PackedLinear linear(weight, bias, WeightType::kNative);
+  EXPECT_TRUE(linear.CheckRowInvariance());
+  const at::Tensor x = at::randn({9, 64}, Bf16Options());
+  const at::Tensor exact =
+      at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble));
+  const at::Tensor most = exact.abs() / 128 + 1e-3;
+  EXPECT_TRUE(((linear.Forward(x).to(at::kDouble) - exact).abs() <= most).all().item<bool>());
+}
+
+}  // namespace
+}  // namespace strata::engine
