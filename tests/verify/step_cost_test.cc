@@ -39,6 +39,20 @@ TEST(StepCost, GoesThroughThePointsAndOn) {
   }
 }
 
+// As when another process had the core while that size was measured.
+TEST(StepCost, APointThatIsTooHighDoesNotRaiseThoseBehindIt) {
+  StepCost cost;
+  for (int64_t rows = 1; rows <= 64; ++rows) {
+    cost.Learn(rows, 0, rows == 3 ? 2 * TrueSeconds(3) : TrueSeconds(rows));
+  }
+  for (int64_t rows = 8; rows <= 64; ++rows) {
+    EXPECT_NEAR(cost.Estimate(rows, 0), TrueSeconds(rows), 0.2 * TrueSeconds(rows)) << rows;
+  }
+  // Steps of a size that is run tell what smaller ones cost at most.
+  for (int i = 0; i < 500; ++i) cost.Learn(8, 0, TrueSeconds(8));
+  EXPECT_NEAR(cost.Estimate(3, 0), TrueSeconds(3), 0.05 * TrueSeconds(3));
+}
+
 TEST(StepCost, ContextCostsExtra) {
   StepCost cost;
   cost.set_pair_seconds(1e-6);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -20,6 +21,7 @@ constexpr double kPointRate = 0.02;
 constexpr double kScaleRate = 0.3;
 // A step that took longer than this many times its estimate was held up by something else.
 constexpr double kOutlier = 3;
+constexpr double kNever = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -72,24 +74,43 @@ void StepCost::Learn(int64_t rows, int64_t pairs, double seconds) {
   Rebuild();
 }
 
+// Isotonic regression (pool adjacent violators): a point that is high by chance, which nothing may
+// correct because steps of that size are then avoided, must not raise the larger ones behind it.
 void StepCost::Rebuild() {
+  struct Pool {
+    double weight = 0;
+    double seconds = 0;
+    size_t points = 0;
+  };
+  std::vector<Pool> pools;
   curve_.clear();
   for (const Point& point : points_) {
     if (point.steps == 0) continue;
-    const double least = curve_.empty() ? 0 : curve_.back().second;
-    curve_.emplace_back(static_cast<double>(point.rows), std::max(point.seconds, least));
+    curve_.emplace_back(static_cast<double>(point.rows), 0);
+    Pool pool = {std::min(static_cast<double>(point.steps), 1 / kPointRate), point.seconds, 1};
+    for (; !pools.empty() && pools.back().seconds > pool.seconds; pools.pop_back()) {
+      const Pool& below = pools.back();
+      const double weight = pool.weight + below.weight;
+      pool.seconds = (pool.weight * pool.seconds + below.weight * below.seconds) / weight;
+      pool.weight = weight;
+      pool.points += below.points;
+    }
+    pools.push_back(pool);
+  }
+  auto at = curve_.begin();
+  for (const Pool& pool : pools) {
+    for (size_t i = 0; i < pool.points; ++i, ++at) at->second = pool.seconds;
   }
 }
 
 engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCost& cost) {
-  constexpr int kRepeats = 3;
+  constexpr int kRounds = 3;
   constexpr int64_t kContext = 512;
   const engine::EngineInfo& info = engine.info();
   const int64_t room =
       std::min(info.max_sequence_length, engine.kv_pages_free() * int64_t{info.kv_page_tokens});
   max_rows = std::min(max_rows, room);
   engine::ForwardOutput output;
-  // The shortest of a few runs: whatever else the machine does only adds.
   const auto measure = [&](engine::KvSequence& sequence, int64_t rows,
                            double& seconds) -> engine::Status {
     std::vector<int32_t> tokens(static_cast<size_t>(rows));
@@ -98,29 +119,37 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
     }
     std::vector<int32_t> logit_rows(tokens.size());
     std::iota(logit_rows.begin(), logit_rows.end(), 0);
-    seconds = 0;
-    for (int i = 0; i < kRepeats; ++i) {
-      const engine::SequenceInput input{&sequence, tokens, {}, logit_rows};
-      const auto start = std::chrono::steady_clock::now();
-      if (engine::Status status = engine.Forward({&input, 1}, output); !status.ok()) return status;
-      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-      if (i == 0 || taken.count() < seconds) seconds = taken.count();
-      if (engine::Status status = engine.Commit(sequence, {}); !status.ok()) return status;
-    }
-    return {};
+    const engine::SequenceInput input{&sequence, tokens, {}, logit_rows};
+    const auto start = std::chrono::steady_clock::now();
+    if (engine::Status status = engine.Forward({&input, 1}, output); !status.ok()) return status;
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    seconds = std::min(seconds, taken.count());
+    return engine.Commit(sequence, {});
   };
 
   const std::unique_ptr<engine::KvSequence> empty = engine.NewSequence();
-  // The first passes of a process also allocate and wake threads.
-  double seconds = 0;
-  if (engine::Status status = measure(*empty, std::min<int64_t>(8, max_rows), seconds);
-      !status.ok()) {
-    return status;
-  }
+  std::vector<std::pair<int64_t, double>> shortest;
   for (int64_t rows = 1; rows <= max_rows; rows += std::max<int64_t>(1, rows / 2)) {
-    if (engine::Status status = measure(*empty, rows, seconds); !status.ok()) return status;
-    cost.Learn(rows, 0, seconds);
+    shortest.emplace_back(rows, kNever);
   }
+  // The first passes of a process also allocate and wake threads.
+  double seconds = kNever;
+  for (int i = 0; i < kRounds; ++i) {
+    const int64_t rows = std::min<int64_t>(8, max_rows);
+    if (engine::Status status = measure(*empty, rows, seconds); !status.ok()) return status;
+  }
+  // Whatever else the machine does only adds. Not one size's rounds after the other, which a
+  // moment's noise would spoil together.
+  for (int i = 0; i < kRounds; ++i) {
+    for (auto& [rows, least] : shortest) {
+      if (engine::Status status = measure(*empty, rows, least); !status.ok()) return status;
+    }
+  }
+  // Nor does a step take longer than one of more rows.
+  for (size_t i = shortest.size() - 1; i-- > 0;) {
+    shortest[i].second = std::min(shortest[i].second, shortest[i + 1].second);
+  }
+  for (const auto& [rows, least] : shortest) cost.Learn(rows, 0, least);
 
   const int64_t context = std::min(kContext, room - 16);
   if (context < 64 || max_rows < 8) return {};
@@ -131,9 +160,12 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
   const engine::SequenceInput input{filled.get(), tokens, {}, {}};
   if (engine::Status status = engine.Forward({&input, 1}, output); !status.ok()) return status;
   if (engine::Status status = engine.Commit(*filled, rows); !status.ok()) return status;
-  double without = 0;
-  if (engine::Status status = measure(*empty, 8, without); !status.ok()) return status;
-  if (engine::Status status = measure(*filled, 8, seconds); !status.ok()) return status;
+  double without = kNever;
+  seconds = kNever;
+  for (int i = 0; i < kRounds; ++i) {
+    if (engine::Status status = measure(*empty, 8, without); !status.ok()) return status;
+    if (engine::Status status = measure(*filled, 8, seconds); !status.ok()) return status;
+  }
   cost.set_pair_seconds(std::max(0.0, (seconds - without) / static_cast<double>(8 * context)));
   return {};
 }

@@ -15,9 +15,9 @@ namespace strata::verify {
 //
 //   seconds = scale * base(rows) + pair_seconds * pairs,   pairs = sum over rows of their context
 //
-// base is piecewise linear through points that are learned and never falls. `scale` follows the
-// machine from moment to moment (another process, a lower clock), so that what slows every step
-// alike does not look like the price of rows. Not thread-safe.
+// base is piecewise linear through points that are learned, and never falls (isotonic regression).
+// `scale` follows the machine from moment to moment (another process, a lower clock), so that what
+// slows every step alike does not look like the price of rows. Not thread-safe.
 class StepCost {
  public:
   // Whether enough is known to tell what a row costs: steps of two sizes at least.

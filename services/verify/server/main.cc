@@ -242,6 +242,10 @@ absl::Status Serve(const Flags& flags) {
     engine::RunOnOwnThread([&] { status = MeasureStepCost(**engine, rows, cost); });
     if (!status.ok()) {
       spdlog::warn("the cost of steps could not be measured: {}", status.message());
+    } else {
+      spdlog::info("a step of 1, 8, 16, {} rows takes {:.1f}, {:.1f}, {:.1f}, {:.1f} ms", rows,
+                   1e3 * cost.Estimate(1, 0), 1e3 * cost.Estimate(8, 0), 1e3 * cost.Estimate(16, 0),
+                   1e3 * cost.Estimate(rows, 0));
     }
   }
   Scheduler scheduler(flags.scheduler, **engine, **tokenizer, *std::move(source), std::move(cost));
