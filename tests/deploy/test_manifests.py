@@ -401,7 +401,8 @@ def test_draft_pods_have_the_memory_that_their_options_allow(name):
             continue
         options = config_of(manifests, workload, container)
         most = (size(f"{options['block-cache-mb']}MB") + size(options["model-tier-bytes"])
-                + 300 * options["max-live-tokens"] + size("140MB"))
+                + 300 * options["max-live-tokens"] + 150_000 * options.get("calibrations", 256)
+                + size("100MB"))
         assert most <= size(container["resources"]["limits"]["memory"])
 
 

@@ -10,30 +10,62 @@ namespace strata::draft {
 CalibrationStore::CalibrationStore(ModelStore* store, size_t max_calibrations)
     : store_(store), max_calibrations_(max_calibrations) {}
 
-CalibrationStore::~CalibrationStore() {
-  absl::MutexLock lock(&mutex_);
-  for (auto& [key, entry] : entries_) Keep(key, entry);
-}
+CalibrationStore::~CalibrationStore() { Save(); }
 
 std::shared_ptr<Calibration> CalibrationStore::Get(const ModelKey& key) {
+  if (auto held = Held(key); held != nullptr) return held;
+  std::shared_ptr<Calibration> calibration = Load(key);
+  {
+    absl::MutexLock lock(&mutex_);
+    // If another call was quicker, that one's may have learned already.
+    Entry& entry = entries_[key];
+    if (entry.calibration == nullptr) {
+      entry.calibration = std::move(calibration);
+      entry.saved = entry.calibration->observations();
+    }
+    entry.used = ++clock_;
+    entry.leaving = false;
+    calibration = entry.calibration;
+  }
+  // Again where the one chosen was wanted meanwhile, and so stays.
+  while (EvictOne()) {
+  }
+  return calibration;
+}
+
+std::shared_ptr<Calibration> CalibrationStore::Held(const ModelKey& key) {
   absl::MutexLock lock(&mutex_);
   const auto found = entries_.find(key);
-  if (found != entries_.end()) {
-    found->second.used = ++clock_;
-    return found->second.calibration;
+  if (found == entries_.end()) return nullptr;
+  found->second.used = ++clock_;
+  found->second.leaving = false;
+  return found->second.calibration;
+}
+
+bool CalibrationStore::EvictOne() {
+  ModelKey key;
+  std::shared_ptr<Calibration> oldest;
+  {
+    absl::MutexLock lock(&mutex_);
+    size_t staying = 0;
+    Entry* least = nullptr;
+    for (auto& [candidate, entry] : entries_) {
+      if (entry.leaving) continue;
+      ++staying;
+      if (least != nullptr && least->used <= entry.used) continue;
+      least = &entry;
+      key = candidate;
+    }
+    if (staying <= max_calibrations_) return false;
+    least->leaving = true;
+    oldest = least->calibration;
   }
-  Entry entry;
-  entry.calibration = Load(key);
-  entry.saved = entry.calibration->observations();
-  entry.used = ++clock_;
-  if (entries_.size() >= max_calibrations_) {
-    const auto oldest = std::min_element(
-        entries_.begin(), entries_.end(),
-        [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
-    Keep(oldest->first, oldest->second);
-    entries_.erase(oldest);
-  }
-  return entries_.emplace(key, std::move(entry)).first->second.calibration;
+  // It is found here until it is found there.
+  Keep(key, *oldest, /*least_news=*/1);
+  absl::MutexLock lock(&mutex_);
+  const auto found = entries_.find(key);
+  if (found != entries_.end() && found->second.leaving) entries_.erase(found);
+  return true;
 }
 
 std::shared_ptr<const Calibration> CalibrationStore::Peek(const ModelKey& key) const {
@@ -58,37 +90,29 @@ std::unique_ptr<Calibration> CalibrationStore::Load(const ModelKey& key) const {
 }
 
 void CalibrationStore::Save(uint64_t least_news) {
-  if (store_ == nullptr) return;
-  absl::MutexLock saving(&saving_);
-  std::vector<std::pair<ModelKey, std::shared_ptr<Calibration>>> news;
+  std::vector<std::pair<ModelKey, std::shared_ptr<Calibration>>> all;
   {
     absl::MutexLock lock(&mutex_);
-    for (auto& [key, entry] : entries_) {
-      const uint64_t observations = entry.calibration->observations();
-      if (observations < entry.saved + least_news) continue;
-      entry.saved = observations;
-      news.emplace_back(key, entry.calibration);
-    }
+    all.reserve(entries_.size());
+    for (const auto& [key, entry] : entries_) all.emplace_back(key, entry.calibration);
   }
-  // What was dropped meanwhile has gone to the store as it was later. (If it is dropped just behind
-  // the look at it, the observations of this moment are lost.)
-  for (const auto& [key, calibration] : news) {
-    const std::string encoded = calibration->Encode();
-    bool held = false;
-    {
-      absl::MutexLock lock(&mutex_);
-      const auto found = entries_.find(key);
-      held = found != entries_.end() && found->second.calibration == calibration;
-    }
-    if (held) store_->SetCalibration(key, encoded);
-  }
+  for (const auto& [key, calibration] : all) Keep(key, *calibration, least_news);
 }
 
-void CalibrationStore::Keep(const ModelKey& key, Entry& entry) {
-  const uint64_t observations = entry.calibration->observations();
-  if (store_ == nullptr || observations <= entry.saved) return;
-  store_->SetCalibration(key, entry.calibration->Encode());
-  entry.saved = observations;
+void CalibrationStore::Keep(const ModelKey& key, const Calibration& calibration,
+                            uint64_t least_news) {
+  if (store_ == nullptr) return;
+  absl::MutexLock keeping(&keeping_);
+  {
+    absl::MutexLock lock(&mutex_);
+    const auto found = entries_.find(key);
+    // Dropped meanwhile, and so in the store.
+    if (found == entries_.end() || found->second.calibration.get() != &calibration) return;
+    const uint64_t observations = calibration.observations();
+    if (observations < found->second.saved + least_news) return;
+    found->second.saved = observations;
+  }
+  store_->SetCalibration(key, calibration.Encode());
 }
 
 }  // namespace strata::draft

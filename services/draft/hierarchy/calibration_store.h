@@ -19,18 +19,20 @@ namespace strata::draft {
 class CalibrationStore {
  public:
   // `store`, which may be null, keeps them across restarts and must outlive this. Holds at most
-  // `max_calibrations` (>= 1) in memory, of Calibration::bytes() each; beyond, the one not
-  // used for the longest is dropped, after its state went to `store`.
+  // `max_calibrations` (>= 1) in memory, of Calibration::bytes() each, and for a moment one more
+  // for each Get under way; beyond, the one not used for the longest is dropped, after its state
+  // went to `store`.
   CalibrationStore(ModelStore* store, size_t max_calibrations);
   ~CalibrationStore();
 
-  // That of `key`, from `store` or new. Stays valid if it is dropped meanwhile.
+  // That of `key`, from `store` or new. Stays valid if it is dropped meanwhile; what it is taught
+  // after that is lost. One that is in memory is there at once, whatever becomes of others.
   std::shared_ptr<Calibration> Get(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
   // The same for reading alone: keeps nothing, and takes nothing else's place.
   std::shared_ptr<const Calibration> Peek(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Hands to `store` what was learned since, of those that have at least `least_news` new
-  // observations; Get does not wait for it.
-  void Save(uint64_t least_news = 1) ABSL_LOCKS_EXCLUDED(saving_, mutex_);
+  // observations.
+  void Save(uint64_t least_news = 1) ABSL_LOCKS_EXCLUDED(keeping_, mutex_);
 
  private:
   struct Entry {
@@ -39,19 +41,26 @@ class CalibrationStore {
     uint64_t saved = 0;
     // Value of clock_ at the last Get.
     uint64_t used = 0;
+    // On its way to the store, to be dropped unless somebody gets it before.
+    bool leaving = false;
   };
 
+  // That of `key` if it is in memory, else null.
+  std::shared_ptr<Calibration> Held(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
   // That of `key` in the model store, or a new one.
   std::unique_ptr<Calibration> Load(const ModelKey& key) const;
-  // Hands one to `store`, if it has news.
-  void Keep(const ModelKey& key, Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Drops the one not used for the longest, if there are too many. False if there are not.
+  bool EvictOne() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Hands one that is in memory to `store`, if it has so many new observations.
+  void Keep(const ModelKey& key, const Calibration& calibration, uint64_t least_news)
+      ABSL_LOCKS_EXCLUDED(keeping_, mutex_);
 
   ModelStore* const store_;
   const size_t max_calibrations_;
   // What a model and tenant starts from.
   const std::shared_ptr<const Calibration> prior_ = std::make_shared<Calibration>();
-  // One Save at a time, so that none undoes a later one.
-  absl::Mutex saving_ ABSL_ACQUIRED_BEFORE(mutex_);
+  // Held for one calibration at a time, so that none in the store is replaced by an earlier state.
+  absl::Mutex keeping_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   absl::flat_hash_map<ModelKey, Entry> entries_ ABSL_GUARDED_BY(mutex_);
   uint64_t clock_ ABSL_GUARDED_BY(mutex_) = 0;

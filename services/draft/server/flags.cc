@@ -46,6 +46,11 @@ void AddTiers(CLI::App& app, Flags& flags) {
                  "Most model tiers, that is pairs of model and tenant")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  app.add_option("--calibrations", flags.policy.max_calibrations,
+                 "Most calibrations in memory, that is pairs of model and tenant in use, 150 KB "
+                 "each; those of others are with the model tiers")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_option("--save-interval", flags.save_interval_s,
                  "Seconds between saves of the model tiers")
       ->check(CLI::Range(0.1, 1e6))
