@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -265,6 +266,51 @@ TEST_F(Cli, ASnapshotIsCheckedBeforeItIsLive) {
   // Whatever CURRENT says, a good snapshot can be made live.
   WriteFile(dir_ / "root/CURRENT", "gone\n");
   EXPECT_EQ(publish("a").out, "live now: a; before: none\n");
+}
+
+TEST_F(Cli, OldSnapshotsAreRemovedOnRequestAlone) {
+  WriteFile(dir_ / "in.txt", "some text of several tokens");
+  const std::string in = "'" + (dir_ / "in.txt") + "'";
+  const fs::file_time_type start = fs::file_time_type::clock::now();
+  for (int i = 0; i < 6; ++i) {
+    const std::string name(1, static_cast<char>('a' + i));
+    ASSERT_EQ(Build("--name " + name + " --keep-current " + in).exit, 0);
+    fs::last_write_time(dir_ / ("root/" + name + "/manifest.json"), start + std::chrono::hours(i));
+  }
+  ASSERT_EQ(Build("--name shard --shard " + in).exit, 0);
+  fs::last_write_time(dir_ / "root/shard/manifest.json", start - std::chrono::hours(1));
+  WriteFile(dir_ / "root/unfinished/staging/job", "x");
+  WriteFile(dir_ / "root/damaged/manifest.json", "{}");
+  // Of a call that was killed.
+  WriteFile(dir_ / "root/z~removed/manifest.json", "{}");
+  fs::create_directory_symlink(dir_ / "root/a", dir_ / "root/link");
+  const auto publish = [this](const std::string& name, const std::string& options) {
+    return Run("publish " + options + " '" + (dir_ / ("root/" + name)) + "'");
+  };
+  const auto here = [this] {
+    std::string names;
+    for (const char* name :
+         {"a", "b", "c", "d", "e", "f", "shard", "unfinished", "damaged", "link", "z~removed"}) {
+      if (fs::exists(dir_ / (std::string("root/") + name))) names += std::string(name) + " ";
+    }
+    return names;
+  };
+  const std::string others = "shard unfinished damaged link ";
+  ASSERT_EQ(publish("b", "").exit, 0);
+  EXPECT_EQ(here(), "a b c d e f " + others + "z~removed ");
+  EXPECT_EQ(publish("b", "--keep 0").exit, 2);
+  EXPECT_EQ(publish("shard", "--keep 1").exit, 1);
+  EXPECT_EQ(here(), "a b c d e f " + others + "z~removed ");
+
+  // The live one is old, and so is the one before.
+  Result result = publish("a", "--keep 2");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(result.out, "live now: a; before: b\nremoved: c\nremoved: d\n");
+  EXPECT_EQ(here(), "a b e f " + others);
+  // With a '/', as a shell completes it.
+  EXPECT_EQ(publish("f/", "--keep 1").out, "live now: f; before: a\nremoved: b\nremoved: e\n");
+  EXPECT_EQ(publish("f", "--keep 1").out, "live now: f; before: f\nremoved: a\n");
+  EXPECT_EQ(Run("verify '" + (dir_ / "root") + "'").exit, 0);
 }
 
 TEST_F(Cli, ModelTiersNeedATenant) {

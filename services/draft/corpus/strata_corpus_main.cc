@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
@@ -23,6 +24,7 @@
 #include "services/draft/corpus/merge.h"
 #include "services/draft/corpus/progress.h"
 #include "services/draft/corpus/publish.h"
+#include "services/draft/corpus/retention.h"
 #include "services/draft/corpus/snapshot_format.h"
 #include "services/draft/corpus/snapshot_verifier.h"
 
@@ -217,11 +219,17 @@ int Verify(const std::string& dir, bool json) {
   return 0;
 }
 
-int Publish(const std::string& dir) {
+// `keep` 0: all.
+int Publish(const std::string& dir, size_t keep) {
   const auto before = PublishSnapshot(dir);
   if (!before.ok()) return Fail(before.status());
   std::printf("live now: %s; before: %s\n", FolderName(dir).c_str(),
               before->empty() ? "none" : before->c_str());
+  if (keep == 0) return 0;
+  const auto removed =
+      RemoveOldSnapshots((std::filesystem::path(dir) / "..").string(), keep, {*before});
+  if (!removed.ok()) return Fail(removed.status());
+  for (const std::string& name : *removed) std::printf("removed: %s\n", name.c_str());
   return 0;
 }
 
@@ -308,6 +316,13 @@ int Main(int argc, char** argv) {
   CLI::App* publish = app.add_subcommand(
       "publish", "Makes a snapshot the live one, in one step: a new one, or an old one again");
   publish->add_option("DIR", dir, "The snapshot, in the folder that holds CURRENT")->required();
+  size_t keep = 0;
+  publish
+      ->add_option(
+          "--keep", keep,
+          "Then remove the snapshots beside it but for so many made last, and the one that "
+          "was live before (default: all stay)")
+      ->check(CLI::Range(size_t{1}, size_t{1} << 20));
 
   try {
     app.parse(argc, argv);
@@ -322,7 +337,7 @@ int Main(int argc, char** argv) {
   RaiseOpenFileLimit().IgnoreError();
   if (*inspect) return Inspect(dir, json);
   if (*verify) return Verify(dir, json);
-  if (*publish) return Publish(dir);
+  if (*publish) return Publish(dir, keep);
   if (*merge) return Merge(merging, json);
   auto parsed = ParseOrders(orders);
   if (!parsed.ok()) return Fail(parsed.status());
