@@ -18,10 +18,9 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
-import harness  # noqa: E402
 import mixed_load  # noqa: E402
 from faults import kinds, trial  # noqa: E402
-from faults.cluster import Cluster  # noqa: E402
+from faults.cluster import Cluster, build_corpora  # noqa: E402
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,10 +59,9 @@ def main() -> int:
     unrecovered = 0
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        corpus, foreign = (harness.build_corpus(model, arguments.corpus_text, folder / built)
-                           for built, model in (("corpus", arguments.model),
-                                                ("foreign", arguments.foreign_model)))
-        cluster = Cluster(folder / "cluster", arguments.model, corpus, foreign)
+        cluster = Cluster(folder / "cluster", arguments.model,
+                          build_corpora(arguments.model, arguments.foreign_model,
+                                        arguments.corpus_text, folder / "built"))
         try:
             expected = mixed_load.plain_answers(
                 cluster.verifiers[0].service,

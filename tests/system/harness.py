@@ -178,9 +178,9 @@ def run(name: str, *arguments: str, stdin: bytes = b"",
                                        result.stderr.decode("utf-8", "replace"))
 
 
-def build_corpus(tokenizer: Path, text: Path, out: Path) -> Path:
+def build_corpus(tokenizer: Path, text: Path, out: Path, *options: str) -> Path:
     result = run("strata-corpus", "build", "--tokenizer", str(tokenizer), "--out", str(out),
-                 "--threads", "2", "--memory", "256", str(text))
+                 "--threads", "2", "--memory", "256", *options, str(text))
     assert result.returncode == 0, result.stderr
     return out
 

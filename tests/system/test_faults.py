@@ -10,7 +10,7 @@ import harness
 import mixed_load
 import pytest
 from faults import kinds, trial
-from faults.cluster import Cluster
+from faults.cluster import Cluster, build_corpora
 
 CLIENTS = 3
 SECONDS = 1.0
@@ -19,10 +19,12 @@ Expected = dict[mixed_load.Request, list[int]]
 
 
 @pytest.fixture(scope="module")
-def cluster(corpus: Path, foreign_corpus: Path,
-            tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    running = Cluster(tmp_path_factory.mktemp("faults"),
-                      harness.environment_path("STRATA_TEST_MODEL"), corpus, foreign_corpus)
+def cluster(corpus_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("faults")
+    model = harness.environment_path("STRATA_TEST_MODEL")
+    foreign_model = harness.environment_path("STRATA_TEST_MODEL_QWEN2")
+    running = Cluster(folder, model,
+                      build_corpora(model, foreign_model, corpus_text, folder / "built"))
     yield running
     running.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import shutil
 import struct
@@ -101,13 +102,30 @@ class Member:
         return 0.0 if found is None else found.total(metric)
 
 
+@dataclasses.dataclass(frozen=True)
+class BuiltCorpora:
+    good: Path
+    # Of the same text and tokenizer, with other rows.
+    pruned: Path
+    # Of another model's tokenizer.
+    foreign: Path
+
+
+def build_corpora(model: Path, foreign_model: Path, text: Path, folder: Path) -> BuiltCorpora:
+    return BuiltCorpora(
+        harness.build_corpus(model, text, folder / "good"),
+        harness.build_corpus(model, text, folder / "pruned", "--prune-count", "3"),
+        harness.build_corpus(foreign_model, text, folder / "foreign"))
+
+
 class Corpora:
     """The folder that all drafters open, with snapshots to move to."""
 
-    def __init__(self, root: Path, corpus: Path, foreign: Path) -> None:
+    def __init__(self, root: Path, built: BuiltCorpora) -> None:
         self.root = root
-        self._good = self._snapshot(corpus)
-        self._foreign = self._snapshot(foreign)
+        self._good = self._snapshot(built.good)
+        self._pruned = self._snapshot(built.pruned)
+        self._foreign = self._snapshot(built.foreign)
         self._count = 0
         root.mkdir(parents=True)
         self.publish_new()
@@ -119,6 +137,11 @@ class Corpora:
     def publish_new(self) -> str:
         """A snapshot that no service has opened yet, of the same contents; returns its name."""
         return self._publish(self._good)
+
+    def publish_unread(self) -> str:
+        """One with other rows. Of those of publish_new a service may have all in memory: its block
+        cache knows a table by its contents, whatever the snapshot."""
+        return self._publish(self._pruned)
 
     def publish_foreign(self) -> str:
         """Of another model's tokenizer."""
@@ -168,16 +191,16 @@ def can_mount() -> bool:
 class Cluster:
     """Every connection between a verifier and a drafter goes through a proxy of the drafter's."""
 
-    def __init__(self, folder: Path, model: Path, corpus: Path, foreign: Path) -> None:
+    def __init__(self, folder: Path, model: Path, built: BuiltCorpora) -> None:
         self._closing = contextlib.ExitStack()
         try:
-            self._start(folder, model, corpus, foreign)
+            self._start(folder, model, built)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, folder: Path, model: Path, corpus: Path, foreign: Path) -> None:
-        self.corpora = Corpora(folder / "corpora", corpus, foreign)
+    def _start(self, folder: Path, model: Path, built: BuiltCorpora) -> None:
+        self.corpora = Corpora(folder / "corpora", built)
         self.clocks = [Clock(folder / name) for name in ("verify.clock", "draft.clock")]
         self.has_small_disk = can_mount()
         self.tier_folders = [folder / f"draft-{i}" / "tiers" for i in range(DRAFTERS)]

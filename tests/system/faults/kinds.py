@@ -254,8 +254,8 @@ class DamagedCorpus(Fault):
     what = "bytes flipped in the live snapshot's tables; a whole snapshot published at the end"
 
     def begin(self) -> None:
-        # Little of a new one has been read yet.
-        _publish_and_wait(self.cluster)
+        # So that its rows are read from the disk.
+        _wait_for_snapshot(self.cluster, self.cluster.corpora.publish_unread())
         self.cluster.corpora.damage()
         self._numbers = itertools.count()
 
@@ -264,7 +264,7 @@ class DamagedCorpus(Fault):
         rows = sum(member.now(metric) for member in self.cluster.drafters)
         if rows > 0:
             return f"{metric} is {rows:.0f}"
-        # Other words than those of the load, whose rows may be in memory.
+        # Other words than those of the load, whose rows may be in memory by now.
         for member in self.cluster.verifiers:
             harness.generate(member.service, f"{next(self._numbers)} birds of the desert, and",
                              "--max-tokens", "16", "--temperature", "1")
@@ -280,10 +280,13 @@ def _serves(member: Member, snapshot: str) -> bool:
             and snapshot in scrape.by("strata_draft_corpus_snapshot_info", "snapshot"))
 
 
-def _publish_and_wait(cluster: Cluster) -> None:
-    name = cluster.corpora.publish_new()
+def _wait_for_snapshot(cluster: Cluster, name: str) -> None:
     harness.wait_until(lambda: all(_serves(member, name) for member in cluster.drafters),
                        f"all draft services have moved to {name}")
+
+
+def _publish_and_wait(cluster: Cluster) -> None:
+    _wait_for_snapshot(cluster, cluster.corpora.publish_new())
 
 
 class ForeignSnapshot(Fault):
