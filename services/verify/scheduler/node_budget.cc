@@ -12,7 +12,7 @@ namespace {
 
 // Weight of a new step in the means.
 constexpr double kRate = 0.1;
-constexpr int kMostSkipped = 8;
+constexpr int kMostSkipped = 16;
 constexpr uint32_t kLeastWanted = 4;
 
 struct Candidate {
