@@ -281,7 +281,8 @@ TEST_F(Cli, OldSnapshotsAreRemovedOnRequestAlone) {
   fs::last_write_time(dir_ / "root/shard/manifest.json", start - std::chrono::hours(1));
   WriteFile(dir_ / "root/unfinished/staging/job", "x");
   WriteFile(dir_ / "root/damaged/manifest.json", "{}");
-  // Of a call that was killed.
+  // Of calls that were killed.
+  WriteFile(dir_ / "root/y~removed/rocksdb/000008.sst", "x");
   WriteFile(dir_ / "root/z~removed/manifest.json", "{}");
   fs::create_directory_symlink(dir_ / "root/a", dir_ / "root/link");
   const auto publish = [this](const std::string& name, const std::string& options) {
@@ -289,18 +290,18 @@ TEST_F(Cli, OldSnapshotsAreRemovedOnRequestAlone) {
   };
   const auto here = [this] {
     std::string names;
-    for (const char* name :
-         {"a", "b", "c", "d", "e", "f", "shard", "unfinished", "damaged", "link", "z~removed"}) {
+    for (const char* name : {"a", "b", "c", "d", "e", "f", "shard", "unfinished", "damaged", "link",
+                             "y~removed", "z~removed"}) {
       if (fs::exists(dir_ / (std::string("root/") + name))) names += std::string(name) + " ";
     }
     return names;
   };
   const std::string others = "shard unfinished damaged link ";
   ASSERT_EQ(publish("b", "").exit, 0);
-  EXPECT_EQ(here(), "a b c d e f " + others + "z~removed ");
+  EXPECT_EQ(here(), "a b c d e f " + others + "y~removed z~removed ");
   EXPECT_EQ(publish("b", "--keep 0").exit, 2);
   EXPECT_EQ(publish("shard", "--keep 1").exit, 1);
-  EXPECT_EQ(here(), "a b c d e f " + others + "z~removed ");
+  EXPECT_EQ(here(), "a b c d e f " + others + "y~removed z~removed ");
 
   // The live one is old, and so is the one before.
   Result result = publish("a", "--keep 2");

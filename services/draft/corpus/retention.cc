@@ -24,20 +24,16 @@ struct Snapshot {
   fs::file_time_type made;
 };
 
-absl::Status Failed(const fs::path& path, const std::error_code& error) {
-  return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", path.string()));
-}
-
 absl::Status Remove(const fs::path& path) {
   std::error_code error;
   fs::path out = path;
   if (!absl::EndsWith(path.string(), kRemoved)) {
     out += kRemoved;
     fs::rename(path, out, error);
-    if (error) return Failed(path, error);
   }
-  fs::remove_all(out, error);
-  return error ? Failed(out, error) : absl::OkStatus();
+  if (!error) fs::remove_all(out, error);
+  if (!error) return absl::OkStatus();
+  return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", path.string()));
 }
 
 }  // namespace
@@ -55,12 +51,13 @@ absl::StatusOr<std::vector<std::string>> RemoveOldSnapshots(const std::string& r
   for (const auto& entry : fs::directory_iterator(root, error)) {
     std::error_code ignored;
     if (!entry.is_directory(ignored) || entry.is_symlink(ignored)) continue;
-    const auto made = fs::last_write_time(entry.path() / kManifestName, ignored);
-    if (ignored) continue;
+    // Perhaps without its manifest by now.
     if (absl::EndsWith(entry.path().string(), kRemoved)) {
       leftovers.push_back(entry.path());
       continue;
     }
+    const auto made = fs::last_write_time(entry.path() / kManifestName, ignored);
+    if (ignored) continue;
     const auto manifest = ReadManifest(entry.path().string());
     if (manifest.ok() && !manifest->options.shard) snapshots.push_back({entry.path(), made});
   }

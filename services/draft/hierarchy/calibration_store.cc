@@ -1,6 +1,5 @@
 #include "services/draft/hierarchy/calibration_store.h"
 
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,17 +47,16 @@ bool CalibrationStore::EvictOne() {
   {
     absl::MutexLock lock(&mutex_);
     size_t staying = 0;
-    Entry* least = nullptr;
-    for (auto& [candidate, entry] : entries_) {
-      if (entry.leaving) continue;
+    auto least = entries_.end();
+    for (auto it = entries_.begin(); it != entries_.end(); ++it) {
+      if (it->second.leaving) continue;
       ++staying;
-      if (least != nullptr && least->used <= entry.used) continue;
-      least = &entry;
-      key = candidate;
+      if (least == entries_.end() || it->second.used < least->second.used) least = it;
     }
     if (staying <= max_calibrations_) return false;
-    least->leaving = true;
-    oldest = least->calibration;
+    least->second.leaving = true;
+    key = least->first;
+    oldest = least->second.calibration;
   }
   // It is found here until it is found there.
   Keep(key, *oldest, /*least_news=*/1);

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <vector>
 
 #include "services/verify/engine/kernels.h"
 #include "services/verify/engine/panel_product.h"
@@ -32,17 +31,18 @@ Bf16Matrix::Bf16Matrix(const at::Tensor& weight)
 
 at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
   const int64_t rows = x.size(0);
-  std::vector<float> wide(static_cast<size_t>(rows * in_));
+  const at::Tensor wide = at::empty({rows, in_}, x.options().dtype(at::kFloat));
+  auto* const wide_x = wide.data_ptr<float>();
   ParallelFor(rows, std::max<int64_t>(1, kWidenGrainElements / in_),
               [&](int64_t begin, int64_t end) {
                 Widen(static_cast<const Bf16*>(x.data_ptr()) + begin * in_, (end - begin) * in_,
-                      wide.data() + begin * in_);
+                      wide_x + begin * in_);
               });
   at::Tensor y = at::empty({rows, out_}, x.options());
   const PanelProductShape shape{rows, in_, out_};
   ParallelFor(PanelCount(out_), std::max<int64_t>(1, kGrainElements / (in_ * kPanelOutputs)),
               [&](int64_t begin, int64_t end) {
-                PanelProduct(shape, begin, end, wide.data(),
+                PanelProduct(shape, begin, end, wide_x,
                              static_cast<const Bf16*>(packed_.data_ptr()), bias,
                              static_cast<Bf16*>(y.data_ptr()));
               });
