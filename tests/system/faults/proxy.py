@@ -73,10 +73,14 @@ class Proxy:
             writer.transport.abort()
 
     def close(self) -> None:
-        self._server.close()
-        self._call(self._cut())
+        self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)
+
+    async def _close(self) -> None:
+        # In the loop's thread, as all that touches the server: it counts its connections there.
+        self._server.close()
+        await self._cut()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
