@@ -116,8 +116,25 @@ TEST(NodeBudget, ASourceThatOverstatesIsNotBelievedForLong) {
     ++asked;
     EXPECT_TRUE(budget.Choose(offers)[0].empty());
   }
-  EXPECT_GE(asked, 20);
-  EXPECT_LE(asked, 100);
+  EXPECT_GE(asked, 100);
+  EXPECT_LE(asked, 130);
+}
+
+// However long drafts have not paid: a text that is copied from begins at some step.
+TEST(NodeBudget, ABurstIsFollowed) {
+  NodeBudget budget(Linear(1e-3));
+  const DraftTree poor = Chain({0.01f});
+  const DraftTree likely = Chain({0.9f, 0.9f});
+  int asked = 0;
+  for (int step = 0; step < 1020; ++step) {
+    const bool burst = step >= 1000;
+    if (!budget.WorthAsking()) continue;
+    asked += burst ? 1 : 0;
+    const NodeBudget::Offer offers[] = {{burst ? &likely : &poor, 0}};
+    EXPECT_EQ(budget.Choose(offers)[0].size(), burst ? 2u : 0u);
+    budget.LearnStep(burst ? 3 : 1, 0, 1e-3, burst ? 12e-3 : 10e-3);
+  }
+  EXPECT_GE(asked, 12);
 }
 
 TEST(NodeBudget, WaitingForDraftsIsPartOfThePrice) {

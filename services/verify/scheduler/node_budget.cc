@@ -12,7 +12,7 @@ namespace {
 
 // Weight of a new step in the means.
 constexpr double kRate = 0.1;
-constexpr int kMostSkipped = 16;
+constexpr int kMostSkipped = 8;
 constexpr uint32_t kLeastWanted = 4;
 
 struct Candidate {
@@ -167,7 +167,11 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
       }
     }
     const double rate = best_tokens / (best_seconds + draft_seconds_);
-    gain_ += kRate * (std::log(rate / plain_rate) - gain_);
+    const double gain = std::log(rate / plain_rate);
+    gain_ += kRate * (gain - gain_);
+    // Likely continuations come in bursts: where one was, the next step is asked for too.
+    if (gain > 0) to_skip_ = 0;
+    last_paid_ = gain > 0;
   }
   for (size_t i = 0; i < best; ++i) {
     const Candidate& candidate = taken.empty() ? candidates[i] : *taken[i];
@@ -185,7 +189,7 @@ bool NodeBudget::WorthAsking() {
     --to_skip_;
     return false;
   }
-  if (gain_ >= 0) {
+  if (gain_ >= 0 || last_paid_) {
     next_skip_ = 1;
     return true;
   }

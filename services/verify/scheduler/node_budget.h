@@ -38,7 +38,7 @@ class NodeBudget {
                                            int64_t slowed = 0);
 
   // Whether drafts for the coming step are worth the wait for them. Once a step; after steps in
-  // which they were not, some are left out, the more the longer that lasts.
+  // which they were not, some are left out, the more the longer that lasts: until they pay once.
   bool WorthAsking();
   // Nodes worth asking for, for each of `sequences` decoding sequences, from what was of use in the
   // last steps; at least 4.
@@ -62,6 +62,8 @@ class NodeBudget {
   bool nodes_known_ = false;
   // Mean of log(tokens a second with drafts / without); below 0 they do not pay.
   double gain_ = 0;
+  // Whether they did in the last step that was chosen for.
+  bool last_paid_ = false;
   int to_skip_ = 0;
   int next_skip_ = 1;
 };
