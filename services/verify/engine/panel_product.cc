@@ -10,14 +10,26 @@ namespace {
 
 // Rows of one pass over a panel: with two vectors of sums each, what 16 registers hold.
 constexpr int kTileRows = 6;
+// Of a panel, for each input.
+constexpr int64_t kPanelBytes = kPanelOutputs * sizeof(Bf16);
+
+// What the passes over one panel fetch of the next one meanwhile: memory would stand still while
+// all but the first compute with weights from the cache, and then be waited for.
+struct Ahead {
+  const char* from;
+  int64_t step;  // bytes for each input
+};
 
 // sums: [kRows, kPanelOutputs].
 template <int kRows>
-STRATA_INLINE void Tile(const float* x, int64_t in, const Bf16* weights, float* sums) {
+STRATA_INLINE void Tile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                        float* sums) {
   F32x8 low[kRows], high[kRows];
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) low[r] = high[r] = F32x8{};
   for (int64_t k = 0; k < in; ++k) {
+    // Into L2 alone: rows and weights of this panel fill L1.
+    __builtin_prefetch(ahead.from + k * ahead.step, 0, 2);
     U32x8 words;
     std::memcpy(&words, weights + k * kPanelOutputs, sizeof(words));
     const U32x8 low_bits = words << 16;
@@ -40,39 +52,46 @@ STRATA_INLINE void Tile(const float* x, int64_t in, const Bf16* weights, float* 
 }
 
 // Each a function of its own: inlined into one, their sums do not stay in registers.
-STRATA_CLONES void Tile1(const float* x, int64_t in, const Bf16* weights, float* sums) {
-  Tile<1>(x, in, weights, sums);
+STRATA_CLONES void Tile1(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                         float* sums) {
+  Tile<1>(x, in, weights, ahead, sums);
 }
-STRATA_CLONES void Tile2(const float* x, int64_t in, const Bf16* weights, float* sums) {
-  Tile<2>(x, in, weights, sums);
+STRATA_CLONES void Tile2(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                         float* sums) {
+  Tile<2>(x, in, weights, ahead, sums);
 }
-STRATA_CLONES void Tile3(const float* x, int64_t in, const Bf16* weights, float* sums) {
-  Tile<3>(x, in, weights, sums);
+STRATA_CLONES void Tile3(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                         float* sums) {
+  Tile<3>(x, in, weights, ahead, sums);
 }
-STRATA_CLONES void Tile4(const float* x, int64_t in, const Bf16* weights, float* sums) {
-  Tile<4>(x, in, weights, sums);
+STRATA_CLONES void Tile4(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                         float* sums) {
+  Tile<4>(x, in, weights, ahead, sums);
 }
-STRATA_CLONES void Tile5(const float* x, int64_t in, const Bf16* weights, float* sums) {
-  Tile<5>(x, in, weights, sums);
+STRATA_CLONES void Tile5(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                         float* sums) {
+  Tile<5>(x, in, weights, ahead, sums);
 }
-STRATA_CLONES void Tile6(const float* x, int64_t in, const Bf16* weights, float* sums) {
-  Tile<6>(x, in, weights, sums);
+STRATA_CLONES void Tile6(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                         float* sums) {
+  Tile<6>(x, in, weights, ahead, sums);
 }
 
-void AnyTile(int64_t rows, const float* x, int64_t in, const Bf16* weights, float* sums) {
+void AnyTile(int64_t rows, const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+             float* sums) {
   switch (rows) {
     case 1:
-      return Tile1(x, in, weights, sums);
+      return Tile1(x, in, weights, ahead, sums);
     case 2:
-      return Tile2(x, in, weights, sums);
+      return Tile2(x, in, weights, ahead, sums);
     case 3:
-      return Tile3(x, in, weights, sums);
+      return Tile3(x, in, weights, ahead, sums);
     case 4:
-      return Tile4(x, in, weights, sums);
+      return Tile4(x, in, weights, ahead, sums);
     case 5:
-      return Tile5(x, in, weights, sums);
+      return Tile5(x, in, weights, ahead, sums);
     default:
-      return Tile6(x, in, weights, sums);
+      return Tile6(x, in, weights, ahead, sums);
   }
 }
 
@@ -104,10 +123,15 @@ void PanelProduct(const PanelProductShape& shape, int64_t begin, int64_t end, co
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t first = panel * kPanelOutputs;
     const int64_t outputs = std::min(kPanelOutputs, shape.out - first);
+    const Bf16* const own = weights + first * shape.in;
+    const Bf16* const next = panel + 1 < end ? own + kPanelOutputs * shape.in : own;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t row = shape.rows * tile / tiles;
       const int64_t rows = shape.rows * (tile + 1) / tiles - row;
-      AnyTile(rows, x + row * shape.in, shape.in, weights + first * shape.in, sums);
+      const Ahead ahead = {
+          reinterpret_cast<const char*>(next + kPanelOutputs * shape.in * tile / tiles),
+          (kPanelBytes + tiles - 1) / tiles};
+      AnyTile(rows, x + row * shape.in, shape.in, own, ahead, sums);
       StoreSums(sums, rows, outputs, bias == nullptr ? nullptr : bias + first, shape.out,
                 y + row * shape.out + first);
     }
