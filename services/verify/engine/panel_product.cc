@@ -14,7 +14,8 @@ constexpr int kTileRows = 6;
 constexpr int64_t kPanelBytes = kPanelOutputs * sizeof(Bf16);
 
 // What the passes over one panel fetch of the next one meanwhile: memory would stand still while
-// all but the first compute with weights from the cache, and then be waited for.
+// all but the first compute with weights from the cache, and then be waited for. (EPYC 7003, in
+// turns: plain decoding of SmolLM2-135M at 62 to 69 tokens/s without, 74 to 79 with.)
 struct Ahead {
   const char* from;
   int64_t step;  // bytes for each input
