@@ -92,6 +92,10 @@ class RemoteDraft : public testing::Test {
     options.deadline = absl::Milliseconds(250);
     options.breaker.max_misses = 2;
     options.breaker.cool_down = absl::Milliseconds(300);
+    Connect(options);
+  }
+  // A source of its own instead of the one there was.
+  void Connect(const RemoteDraftOptions& options) {
     source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
                                    {"verifier", "model", "f", 100}, options, nullptr);
   }
@@ -179,8 +183,7 @@ TEST_F(RemoteDraft, ACloseInBetweenGoesWithTheNextQuestion) {
 // gRPC is done with a stream some time after it was cancelled, on a thread of the channel.
 TEST_F(RemoteDraft, EndsCleanlyWithAStreamOpen) {
   for (int i = 0; i < 50; ++i) {
-    source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
-                                   {"verifier", "model", "f", 100}, {}, nullptr);
+    Connect({});
     tokens_.clear();
     // Some are connected by then, and some are asked.
     if (i % 2 == 0) {
@@ -196,8 +199,7 @@ TEST_F(RemoteDraft, ASilentServiceOpensTheBreaker) {
   options.deadline = absl::Seconds(1);
   options.breaker.max_misses = 2;
   options.breaker.cool_down = absl::Seconds(2);
-  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
-                                 {"verifier", "model", "f", 100}, options, nullptr);
+  Connect(options);
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
   service_.mode = FakeService::kSilent;
   EXPECT_TRUE(Ask().missed);
@@ -214,8 +216,7 @@ TEST_F(RemoteDraft, WhatTheServiceDidIsCounted) {
   RemoteDraftOptions options;
   options.deadline = absl::Seconds(2);
   options.breaker.max_misses = 2;
-  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
-                                 {"verifier", "model", "f", 100}, options, nullptr);
+  Connect(options);
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
   const auto stats = [this] { return source_->remote_stats().value(); };
   const auto observed = [](const RemoteDraftStats& stats) {
@@ -305,8 +306,7 @@ TEST_F(RemoteDraft, DraftingGoesOnWhereConnectionsHaveAnAge) {
   Start("127.0.0.1:0", aging);
   RemoteDraftOptions options;
   options.deadline = absl::Seconds(2);
-  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
-                                 {"verifier", "model", "f", 100}, options, nullptr);
+  Connect(options);
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
   const absl::Time end = absl::Now() + absl::Seconds(20);
   while (source_->remote_stats()->streams < 5 && absl::Now() < end) {
@@ -403,8 +403,7 @@ TEST_F(RemoteDraft, TheFallbackAnswersWhatIsMissedAndNothingElse) {
 TEST_F(RemoteDraft, LongSequencesGoInSeveralMessages) {
   RemoteDraftOptions options;
   options.deadline = absl::Seconds(20);
-  source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
-                                 {"verifier", "model", "f", 100}, options, nullptr);
+  Connect(options);
   ASSERT_TRUE(ResumesWithin(absl::Seconds(60)));
   const int streams = service_.streams;
   const std::vector<TokenId> tokens(1'000'000, 3);
