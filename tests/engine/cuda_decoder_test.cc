@@ -88,14 +88,18 @@ class EmulatedModel final : public Model {
                std::span<const int32_t> logit_rows, float* logits, float* block_max) override {
     for (const StepRows& step : SplitIntoSteps(rows, attention, logit_rows)) {
       std::vector<int64_t> bytes((StepBytes(step) + 7) / 8);
-      PackStep(step, reinterpret_cast<std::byte*>(bytes.data()));
+      StepGrid grid = PackStep(step, AttentionGroupRows<T>(config_.heads / config_.kv_heads),
+                               reinterpret_cast<std::byte*>(bytes.data()));
       const auto* input = reinterpret_cast<const StepInput*>(bytes.data());
       const auto count = static_cast<int64_t>(step.rows.size());
       for (const auto& linear : linears_) linear->limit = count;
-      pass_->RunLayers(input, (count + kLinearRows - 1) / kLinearRows * kLinearRows);
+      // Some blocks have nothing to do.
+      grid.rows = std::min(grid.rows + 3, kStepRows);
+      grid.groups = std::min(grid.groups + 2, kStepRows);
+      pass_->RunLayers(input, grid);
       const auto wanted = static_cast<int64_t>(step.logit_rows.size());
-      for (int64_t first = 0; first < wanted; first += kLinearRows) {
-        const int64_t some = std::min(kLinearRows, wanted - first);
+      for (int64_t first = 0; first < wanted; first += kHeadRows) {
+        const int64_t some = std::min(kHeadRows, wanted - first);
         pass_->RunHead(input, first, some);
         logits = std::copy_n(memory_->buffers().logits, some * config_.vocab_size, logits);
         block_max = std::copy_n(memory_->buffers().block_max,

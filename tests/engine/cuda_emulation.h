@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "services/verify/engine/cuda/launcher.h"
@@ -50,6 +51,21 @@ class EmulatedBlock {
         while (groups.size() > kPending) {
           for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
           groups.erase(groups.begin());
+        }
+      }
+    }
+
+    template <bool kTransposed>
+    void Multiply8x32(const engine::Bf16* a, int a_stride, const engine::Bf16* b, int b_stride,
+                      int depth, float* c, int c_stride) {
+      for (int i = 0; i < 8; ++i) {
+        for (int j = 0; j < 32; ++j) {
+          float sum = 0;
+          for (int k = 0; k < depth; ++k) {
+            const engine::Bf16 x = kTransposed ? b[j * b_stride + k] : b[k * b_stride + j];
+            sum += engine::ToFloat(a[i * a_stride + k]) * engine::ToFloat(x);
+          }
+          c[i * c_stride + j] = sum;
         }
       }
     }
@@ -126,25 +142,38 @@ class EmulatedLauncher final : public engine::cuda::Launcher<T> {
     Run(rows, 1, 0, [&](auto& block) { engine::cuda::Embed<T>(block, params); });
   }
   void AddRmsNorm(const engine::cuda::AddRmsNormParams<T>& params, int64_t rows) override {
-    Run(rows, 1, kFloats, [&](auto& block) { engine::cuda::AddRmsNorm<T>(block, params); });
+    RunBlocks<engine::cuda::kNormThreads>(
+        rows, 1, engine::cuda::kNormThreads * sizeof(float),
+        [&](auto& block) { engine::cuda::AddRmsNorm<T>(block, params); });
   }
   void StoreRows(const engine::cuda::StoreRowsParams<T>& params, int64_t rows) override {
-    Run(rows, 1, 0, [&](auto& block) { engine::cuda::StoreRows<T>(block, params); });
+    Run(rows, engine::cuda::StoreRowsBlocks(params.heads, params.layout.kv_heads), 0,
+        [&](auto& block) { engine::cuda::StoreRows<T>(block, params); });
   }
   void PagedAttention(const engine::cuda::AttentionParams<T>& params, int64_t rows) override {
-    engine::cuda::ForEachAttentionGrid(
-        params, [&](auto heads, auto chunks, const auto& grid, int64_t y) {
-          constexpr int kHeads = heads(), kChunks = chunks();
-          constexpr int kWarps = engine::cuda::AttentionWarps<T>(kChunks);
-          const int64_t shared =
-              engine::cuda::AttentionSharedBytes<T>(params.layout.head_dim, kHeads, kWarps);
-          RunBlocks<kWarps * engine::cuda::kWarpLanes>(rows, y, shared, [&](auto& block) {
-            engine::cuda::PagedAttention<T, kHeads, kChunks>(block, grid);
+    if constexpr (std::is_same_v<T, engine::Bf16>) {
+      engine::cuda::WithTensorAttentionGrid(params, [&](auto chunks, const auto& grid, int64_t y) {
+        const engine::cuda::TensorShared sizes = {static_cast<int>(params.layout.head_dim)};
+        RunBlocks<engine::cuda::kTensorWarps * engine::cuda::kWarpLanes>(
+            rows, y, sizes.Bytes(),
+            [&](auto& block) { engine::cuda::TensorAttention<chunks()>(block, grid); });
+      });
+    } else {
+      engine::cuda::ForEachAttentionGrid(
+          params, [&](auto heads, auto chunks, const auto& grid, int64_t y) {
+            constexpr int kHeads = heads(), kChunks = chunks();
+            constexpr int kWarps = engine::cuda::AttentionWarps<T>(kChunks);
+            const int64_t shared =
+                engine::cuda::AttentionSharedBytes<T>(params.layout.head_dim, kHeads, kWarps);
+            RunBlocks<kWarps * engine::cuda::kWarpLanes>(rows, y, shared, [&](auto& block) {
+              engine::cuda::PagedAttention<T, kHeads, kChunks>(block, grid);
+            });
           });
-        });
+    }
   }
   void SiluMultiply(const engine::cuda::SiluMultiplyParams<T>& params, int64_t rows) override {
-    Run(rows, 1, 0, [&](auto& block) { engine::cuda::SiluMultiply<T>(block, params); });
+    Run(rows, engine::cuda::SiluMultiplyBlocks(params.width), 0,
+        [&](auto& block) { engine::cuda::SiluMultiply<T>(block, params); });
   }
   void WidenLogits(const engine::cuda::WidenLogitsParams<T>& params, int64_t rows) override {
     Run(engine::cuda::WidenLogitsBlocks(params.vocab), rows, kFloats,

@@ -12,6 +12,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "services/verify/engine/cuda/attention.h"
@@ -85,7 +86,7 @@ class CudaKernelsTest : public ::testing::Test {
     const std::vector<AttentionRow> attention(rows);
     const StepRows all{model, attention, {}, 0};
     Buffer<std::byte> bytes(StepBytes(all));
-    PackStep(all, bytes.data());
+    PackStep(all, 1, bytes.data());
     return bytes;
   }
   static const StepInput* In(const Buffer<std::byte>& bytes) {
@@ -242,6 +243,31 @@ TYPED_TEST(CudaKernelsTest, LinearRowsIsRowInvariant) {
   }
 }
 
+// Rows of a sequence follow each other and share a list of pages; a group never has others' rows.
+TEST(PackStepTest, GroupsAreRowsOfOneSequence) {
+  const std::vector<int32_t> first = {3, 1}, second = {2};
+  std::vector<ModelRow> model(9);
+  std::vector<AttentionRow> attention(9);
+  for (int i = 0; i < 9; ++i) {
+    if (i < 6) attention[i].pages = first;
+    if (i == 6 || i == 7) attention[i].pages = second;
+  }
+  const StepRows rows{model, attention, {}, 0};
+  Buffer<std::byte> bytes(StepBytes(rows));
+  const StepGrid grid = PackStep(rows, 4, bytes.data());
+  EXPECT_EQ(grid.rows, 9);
+  EXPECT_EQ(grid.groups, 4);
+  const auto* step = reinterpret_cast<const StepInput*>(bytes.data());
+  const std::vector<std::pair<int, int>> expected = {{0, 4}, {4, 2}, {6, 2}, {8, 1}};
+  ASSERT_EQ(step->groups, 4);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(step->group[i].first, expected[i].first);
+    EXPECT_EQ(step->group[i].count, expected[i].second);
+  }
+  // The two lists, once each.
+  EXPECT_EQ(static_cast<size_t>(StepBytes(rows)), sizeof(StepInput) + 3 * sizeof(int32_t));
+}
+
 // Keys and values in pages, and rows that attend to them.
 template <typename T>
 class CudaCacheTest : public CudaKernelsTest<T> {
@@ -326,7 +352,9 @@ class CudaCacheTest : public CudaKernelsTest<T> {
     for (const Query* query : queries) {
       AttentionRow row = query->row;
       row.row = static_cast<int64_t>(attention.size());
-      row.pages = query->pages;
+      // Rows of one sequence share its list, and are then computed in groups.
+      const bool shares = row.row > 0 && queries[row.row - 1]->pages == query->pages;
+      row.pages = shares ? attention.back().pages : query->pages;
       row.scattered = query->scattered;
       model[attention.size()].position = row.position;
       attention.push_back(row);
@@ -334,7 +362,7 @@ class CudaCacheTest : public CudaKernelsTest<T> {
     }
     const StepRows rows{model, attention, {}, 0};
     Buffer<std::byte> step(StepBytes(rows));
-    PackStep(rows, step.data());
+    PackStep(rows, AttentionGroupRows<T>(heads_ / layout_.kv_heads), step.data());
     Buffer<T> out((queries.size() + padding) * heads_ * layout_.head_dim);
     AttentionParams<T> params;
     params.step = this->In(step);
@@ -362,8 +390,9 @@ TYPED_TEST(CudaCacheTest, AttentionOverTreesOfARaggedBatch) {
   struct Heads {
     int heads, kv_heads, head_dim;
   };
-  for (const Heads& shape : {Heads{9, 3, 64}, Heads{8, 1, 128}, Heads{4, 4, 64}, Heads{14, 2, 48},
-                             Heads{5, 1, 16}, Heads{2, 1, 144}, Heads{4, 2, 256}}) {
+  for (const Heads& shape :
+       {Heads{9, 3, 64}, Heads{8, 1, 128}, Heads{4, 4, 64}, Heads{14, 2, 48}, Heads{5, 1, 16},
+        Heads{2, 1, 144}, Heads{4, 2, 256}, Heads{20, 2, 64}}) {
     SCOPED_TRACE(shape.head_dim);
     this->SetShape(shape.heads, shape.kv_heads, shape.head_dim);
     using Query = typename CudaCacheTest<T>::Query;
@@ -476,7 +505,7 @@ TYPED_TEST(CudaCacheTest, RowsAreRotatedAndStored) {
   const std::vector<AttentionRow> attention(kRows);
   const StepRows rows{model, attention, {}, 0};
   Buffer<std::byte> step(StepBytes(rows));
-  PackStep(rows, step.data());
+  PackStep(rows, 1, step.data());
   for (const Turns turns : kAllTurns) {
     Buffer<float> q(kPadded * kHeads * kDim, -1);
     Buffer<T> cache = this->cache_;

@@ -36,7 +36,7 @@ class PrefixCacheTest : public testing::Test {
     const engine::SequenceInput input{&sequence, rest, {}, last};
     const engine::Status status = engine_.Forward({&input, 1}, output);
     ASSERT_TRUE(status.ok()) << status.message();
-    std::vector<float> expected(kFakeVocab);
+    engine::HostVector<float> expected(kFakeVocab);
     FakeLogits(tokens, expected);
     ASSERT_EQ(output.logits, expected);
     ASSERT_TRUE(engine_.Commit(sequence, rows).ok());

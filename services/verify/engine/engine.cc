@@ -141,6 +141,7 @@ class EngineImpl final : public Engine {
   }
 
   const EngineInfo& info() const override { return info_; }
+  std::pmr::memory_resource* host_memory() const override { return model_->host_memory(); }
   int64_t kv_pages_free() const override { return kv_pages_->free_pages(); }
   int64_t kv_pages_kept() const override { return kv_pages_->kept_pages(); }
 

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "services/verify/engine/host_memory.h"
 #include "services/verify/engine/ranking.h"
 #include "services/verify/engine/status.h"
 
@@ -91,10 +93,15 @@ struct SequenceInput {
 
 // Logits of the rows asked for: in the order of the inputs, then of logit_rows.
 struct ForwardOutput {
+  ForwardOutput() = default;
+  // What Engine::host_memory() says, so that a device writes to it without a detour.
+  explicit ForwardOutput(std::pmr::memory_resource* memory)
+      : logits(HostAllocator<float>(memory)), block_max(HostAllocator<float>(memory)) {}
+
   int64_t vocab_size = 0;
-  std::vector<float> logits;  // [rows, vocab_size], row-major
+  HostVector<float> logits;  // [rows, vocab_size], row-major
   // [rows, LogitBlocks(vocab_size)]: the greatest logit of each block, for TopTokens (ranking.h).
-  std::vector<float> block_max;
+  HostVector<float> block_max;
   std::span<const float> row(int64_t r) const {
     return {logits.data() + r * vocab_size, static_cast<size_t>(vocab_size)};
   }
@@ -115,6 +122,9 @@ class Engine {
   virtual ~Engine() = default;
 
   virtual const EngineInfo& info() const = 0;
+  // For a ForwardOutput that is used again and again: memory that the device writes to fastest
+  // (pinned, for a GPU). Outlives the engine. Others do too, but slower.
+  virtual std::pmr::memory_resource* host_memory() const { return std::pmr::new_delete_resource(); }
   // Pages that nobody holds.
   virtual int64_t kv_pages_free() const = 0;
   // Pages that KvPage handles alone hold: free as soon as those are destroyed.

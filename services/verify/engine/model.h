@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +39,9 @@ class Model {
   static Result<std::unique_ptr<Model>> Load(const ModelOptions& options,
                                              const ModelConfig& config);
   virtual ~Model() = default;
+
+  // Memory of the CPU that results are copied to fastest. Static.
+  virtual std::pmr::memory_resource* host_memory() const { return std::pmr::new_delete_resource(); }
 
   // Computes all rows, storing keys and values, and writes the logits of the rows in
   // logit_rows (ascending) to the CPU's memory: [logit_rows, vocab_size], and the greatest of each

@@ -84,6 +84,7 @@ Scheduler::Scheduler(const SchedulerOptions& options, engine::Engine& engine,
       prefix_cache_(engine, PrefixCachePages(options, engine.info())),
       budget_(std::move(cost)),
       slowed_places_(options.slowed_share),
+      output_(engine.host_memory()),
       worker_([this] { Run(); }) {}
 
 Scheduler::~Scheduler() {

@@ -110,7 +110,7 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
   const int64_t room =
       std::min(info.max_sequence_length, engine.kv_pages_free() * int64_t{info.kv_page_tokens});
   max_rows = std::min(max_rows, room);
-  engine::ForwardOutput output;
+  engine::ForwardOutput output(engine.host_memory());
   const auto measure = [&](engine::KvSequence& sequence, int64_t rows,
                            double& seconds) -> engine::Status {
     std::vector<int32_t> tokens(static_cast<size_t>(rows));

@@ -42,7 +42,7 @@ double TreeStep(Engine& engine, KvSequence& sequence, int rows) {
     parents[i] = i == 0 ? -1 : (i - 1) / 2;
   }
   const std::vector<int32_t> wanted = Iota(rows);
-  ForwardOutput output;
+  ForwardOutput output(engine.host_memory());
   std::vector<double> times;
   for (int k = 0; k < 15; ++k) {
     const double start = Seconds();
@@ -90,7 +90,7 @@ int main(int argc, char** argv) {
   auto sequence = (*engine)->NewSequence();
   std::vector<int32_t> prompt(context);
   for (int i = 0; i < context; ++i) prompt[i] = 10 + (i * 7919) % 1000;
-  ForwardOutput output;
+  ForwardOutput output((*engine)->host_memory());
   const std::vector<int32_t> last = {context - 1};
   const double prefill_start = Seconds();
   const SequenceInput prefill{sequence.get(), prompt, {}, last};

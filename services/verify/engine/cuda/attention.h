@@ -9,9 +9,9 @@
 #include "services/verify/engine/cuda/kv_layout.h"
 #include "services/verify/engine/cuda/step.h"
 
-// Attention over the paged KV cache for rows of ragged batches and draft trees, as a kernel of one
-// block (block.h): one row, and up to four query heads that share a KV head, so that a key or
-// value is read once for all of them.
+// Attention over the paged KV cache, in fp32 (tensor_attention.h is for bf16), for rows of ragged
+// batches and draft trees, as a kernel of one block (block.h): one row, and up to four query heads
+// that share a KV head, so that a key or value is read once for all of them.
 //
 // Each warp takes every kWarps-th block of kPageTokens positions, copies its keys and values to
 // shared memory from wherever they are stored, and goes on with an online softmax in fp32

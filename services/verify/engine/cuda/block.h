@@ -1,6 +1,7 @@
 #ifndef STRATA_SERVICES_VERIFY_ENGINE_CUDA_BLOCK_H_
 #define STRATA_SERVICES_VERIFY_ENGINE_CUDA_BLOCK_H_
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -28,6 +29,12 @@
 //   lanes.CopyAsync(to, from)   starts to copy 16 aligned bytes to shared memory, for this lane
 //   lanes.EndGroup()            the copies so far are a group, for this lane
 //   lanes.WaitForGroups<N>()    a phase: all but the last N groups of all lanes have arrived
+//   lanes.Multiply8x32<B>(a, a_stride, b, b_stride, depth, c, c_stride)
+//                               a phase: c = a b, of bf16, added up in fp32. a: 8 rows of `depth`,
+//                               a multiple of 16; b: `depth` rows of 32, or with B = true the other
+//                               way round; c: 8 rows of 32. In shared memory; rows of a and b begin
+//                               at multiples of 16 bytes. An element of c depends on its row of a
+//                               and its column of b alone.
 #if defined(__CUDACC__)
 #define STRATA_DEVICE __device__ __forceinline__
 #define STRATA_UNROLL _Pragma("unroll")
@@ -77,6 +84,22 @@ STRATA_DEVICE void Store4(const float (&from)[4], T* to) {
   STRATA_UNROLL
   for (int i = 0; i < 4; ++i) FromFloat(from[i], pack.items[i]);
   StorePack(pack, to);
+}
+
+// a * b + c rounded once, and a + b rounded, whatever a compiler would make of the two.
+STRATA_DEVICE float MulAdd(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#else
+  return fmaf(a, b, c);
+#endif
+}
+STRATA_DEVICE float Add(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fadd_rn(a, b);
+#else
+  return a + b;
+#endif
 }
 
 }  // namespace strata::engine::cuda

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace strata::engine::cuda {
@@ -13,11 +14,13 @@ const T* Data(const at::Tensor& tensor) {
   return tensor.defined() ? static_cast<const T*>(tensor.const_data_ptr()) : nullptr;
 }
 
-// kLinearRows rows of somebody's memory as a tensor. That the device is named spares a question to
+constexpr int64_t kLargerBlocks[] = {512, 256, 128};
+
+// Rows of somebody's memory as a tensor. That the device is named spares a question to
 // the driver, which a stream that is being captured might not allow.
 template <typename T>
-at::Tensor Rows(const T* data, int64_t width, const at::Tensor& like) {
-  return at::for_blob(const_cast<T*>(data), {kLinearRows, width})
+at::Tensor Rows(const T* data, int64_t rows, int64_t width, const at::Tensor& like) {
+  return at::for_blob(const_cast<T*>(data), {rows, width})
       .options(like.options())
       .target_device(like.device())
       .make_tensor();
@@ -42,17 +45,29 @@ BlockLinear<T>::BlockLinear(LinearWeights weights, Launcher<T>& launcher)
 template <typename T>
 void BlockLinear<T>::Forward(const T* x, int64_t rows, T* y) const {
   if (use_rows_) return rows_.Forward(x, rows, y);
-  const at::Tensor transposed = weight_.t();
-  for (int64_t at = 0; at < rows; at += kLinearRows) {
-    const at::Tensor from = Rows(x + at * in_, in_, weight_);
-    at::Tensor to = Rows(y + at * out_, out_, weight_);
-    if (bias_.defined()) {
-      // The product is added to it in fp32, so that the sum is rounded once.
-      launcher_.FillRows({Data<T>(bias_), out_, y + at * out_}, kLinearRows);
-      to.addmm_(from, transposed);
-    } else {
-      at::mm_out(to, from, transposed);
+  while (rows > 0) {
+    int64_t block = kLinearRows;
+    for (const int64_t larger : larger_blocks_) {
+      if (larger <= rows) block = std::max(block, larger);
     }
+    Multiply(x, block, y);
+    x += block * in_;
+    y += block * out_;
+    rows -= block;
+  }
+}
+
+template <typename T>
+void BlockLinear<T>::Multiply(const T* x, int64_t rows, T* y) const {
+  const at::Tensor transposed = weight_.t();
+  const at::Tensor from = Rows(x, rows, in_, weight_);
+  at::Tensor to = Rows(y, rows, out_, weight_);
+  if (bias_.defined()) {
+    // The product is added to it in fp32, so that the sum is rounded once.
+    launcher_.FillRows({Data<T>(bias_), out_, y}, rows);
+    to.addmm_(from, transposed);
+  } else {
+    at::mm_out(to, from, transposed);
   }
 }
 
@@ -91,14 +106,39 @@ bool BlockLinear<T>::CheckRowInvariance() const {
   return true;
 }
 
+template <typename T>
+std::vector<int64_t> BlockLinear<T>::FindLargerBlocks() const {
+  std::vector<int64_t> found;
+  for (const int64_t rows : kLargerBlocks) {
+    bool same = true;
+    // Also where sums lose much: the order of a sum shows more often.
+    for (int round = 0; round < 3 && same; ++round) {
+      at::Tensor x = at::randn({rows, in_}, weight_.options());
+      if (round == 2) x.mul_(at::randn_like(x).mul_(8).exp_());
+      at::Tensor in_one = at::empty({rows, out_}, x.options());
+      Multiply(Data<T>(x), rows, static_cast<T*>(in_one.data_ptr()));
+      at::Tensor in_blocks = at::empty_like(in_one);
+      for (int64_t at = 0; at < rows; at += kLinearRows) {
+        Multiply(Data<T>(x) + at * in_, kLinearRows,
+                 static_cast<T*>(in_blocks.data_ptr()) + at * out_);
+      }
+      same = SameBits(in_one, in_blocks);
+    }
+    if (same) found.push_back(rows);
+  }
+  return found;
+}
+
 template class BlockLinear<float>;
 template class BlockLinear<Bf16>;
 
 void UseFullPrecision() {
   at::Context& context = at::globalContext();
-  context.setBlasPreferredBackend(at::BlasBackend::Cublas);
+  // cuBLASLt, for it can be kept from splitting a sum among blocks of threads, into as many parts
+  // as the number of rows suggests: larger blocks then have the same bits. It is no slower.
+  context.setBlasPreferredBackend(at::BlasBackend::Cublaslt);
   context.setAllowTF32CuBLAS(false);
-  context.setAllowBF16ReductionCuBLAS(false);
+  context.setAllowBF16ReductionCuBLAS(false, /*allow_splitk=*/false);
 }
 
 }  // namespace strata::engine::cuda

@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 #include "services/verify/engine/cuda/decoder_pass.h"
 #include "services/verify/engine/decoder_weights.h"
@@ -13,9 +15,13 @@ namespace strata::engine::cuda {
 // A linear layer by cuBLAS, on the current CUDA stream.
 //
 // Row invariance: cuBLAS chooses its kernel by the sizes of a product and the alignment of its
-// operands, so rows go to it in blocks of kLinearRows, and every product of a layer is of the same
-// sizes. Nothing says that such a kernel treats all rows of a block alike; CheckRowInvariance tries
-// it on the device at hand. If it does not hold, UseRows() makes it hold by construction.
+// operands, so rows go to it in blocks of kLinearRows. Nothing says that such a kernel treats all
+// rows of a block alike; CheckRowInvariance tries it on the device at hand. If it does not hold,
+// UseRows() makes it hold by construction.
+//
+// Larger blocks read the weights less often. Most kernels add up a row in the same order whatever
+// the number of rows, but where cuBLAS splits sums among several blocks of threads, the number of
+// parts may change: FindBlocks tries which larger ones give the same bits.
 template <typename T>
 class BlockLinear final : public Linear<T> {
  public:
@@ -29,11 +35,20 @@ class BlockLinear final : public Linear<T> {
   // From now on each row is computed by itself (kernel LinearRows), several times slower.
   void UseRows() { use_rows_ = true; }
 
+  // The larger blocks (kLargerBlocks) whose rows have the bits that they have in one of
+  // kLinearRows.
+  std::vector<int64_t> FindLargerBlocks() const;
+  // From now on takes them, where there are as many rows. As FindLargerBlocks of this layer or of
+  // another of its shape returned them.
+  void UseLargerBlocks(std::vector<int64_t> blocks) { larger_blocks_ = std::move(blocks); }
+
   int64_t in_features() const { return in_; }
   int64_t out_features() const { return out_; }
 
  private:
   at::Tensor Run(const at::Tensor& x) const;
+  // One product.
+  void Multiply(const T* x, int64_t rows, T* y) const;
 
   const at::Tensor weight_;
   const at::Tensor bias_;
@@ -42,6 +57,7 @@ class BlockLinear final : public Linear<T> {
   const RowLinear<T> rows_;
   Launcher<T>& launcher_;
   bool use_rows_ = false;
+  std::vector<int64_t> larger_blocks_;
 };
 
 // Sets, for the whole process, how cuBLAS may compute: fp32 in fp32 (no TF32), sums of bf16 in

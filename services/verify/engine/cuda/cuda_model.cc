@@ -9,6 +9,8 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <map>
+#include <memory_resource>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +19,7 @@
 #include "services/verify/engine/cuda/decoder_memory.h"
 #include "services/verify/engine/cuda/decoder_pass.h"
 #include "services/verify/engine/cuda/graphs.h"
+#include "services/verify/engine/cuda/pinned_memory.h"
 #include "services/verify/engine/cuda/step.h"
 #include "services/verify/engine/cuda/step_buffer.h"
 #include "services/verify/engine/cuda/stream_launcher.h"
@@ -36,6 +39,14 @@ Status CheckDevice(int index) {
                                 : "there are only " + std::to_string(count) + " CUDA devices"));
 }
 
+// What a step of so many rows or groups is run as: few sizes, so that there are few graphs, and yet
+// close, for hundreds of blocks that do nothing are no faster to start than others.
+int64_t GraphSize(int64_t count) {
+  int64_t size = 1;
+  while (size < count && size < kLinearRows) size *= 2;
+  return size >= count ? size : (count + kLinearRows - 1) / kLinearRows * kLinearRows;
+}
+
 // T: float or Bf16, the type of weights, activations and cache.
 template <typename T>
 class CudaModel final : public Model {
@@ -45,7 +56,7 @@ class CudaModel final : public Model {
         use_graphs_(graphs),
         stream_(stream),
         launcher_(stream.stream()),
-        step_(stream) {}
+        step_(AttentionGroupRows<T>(config_.heads / config_.kv_heads), stream) {}
 
   Status Load(const ModelOptions& options) {
     auto memory =
@@ -61,25 +72,28 @@ class CudaModel final : public Model {
     return Status();
   }
 
+  std::pmr::memory_resource* host_memory() const override { return PinnedMemory(); }
+
   void Forward(std::span<const ModelRow> rows, std::span<const AttentionRow> attention,
                std::span<const int32_t> logit_rows, float* logits, float* block_max) override {
     const c10::cuda::CUDAStreamGuard guard(stream_);
     const int64_t vocab = config_.vocab_size;
     const int64_t blocks = LogitBlocks(vocab);
     for (const StepRows& step : SplitIntoSteps(rows, attention, logit_rows)) {
-      if (step_.Fill(step)) graphs_.Clear();
-      const auto count = static_cast<int64_t>(step.rows.size());
-      const int64_t padded = (count + kLinearRows - 1) / kLinearRows * kLinearRows;
-      const auto layers = [&] { pass_->RunLayers(step_.step(), padded); };
+      bool moved = false;
+      StepGrid grid = step_.Fill(step, &moved);
+      if (moved) graphs_.Clear();
+      grid = {GraphSize(grid.rows), GraphSize(grid.groups)};
+      const auto layers = [&] { pass_->RunLayers(step_.step(), grid); };
       if (use_graphs_) {
-        graphs_.Run(padded, layers);
+        graphs_.Run({grid.rows, grid.groups}, layers);
       } else {
         layers();
       }
       // Not captured: these are a few kernels, and copies of any size.
       const auto wanted = static_cast<int64_t>(step.logit_rows.size());
-      for (int64_t first = 0; first < wanted; first += kLinearRows) {
-        const int64_t some = std::min(kLinearRows, wanted - first);
+      for (int64_t first = 0; first < wanted; first += kHeadRows) {
+        const int64_t some = std::min(kHeadRows, wanted - first);
         pass_->RunHead(step_.step(), first, some);
         CopyToHost(memory_->buffers().logits, some * vocab, logits);
         CopyToHost(memory_->buffers().block_max, some * blocks, block_max);
@@ -104,17 +118,29 @@ class CudaModel final : public Model {
   std::vector<std::string> EnsureRowInvariance() override {
     const c10::cuda::CUDAStreamGuard guard(stream_);
     std::vector<std::string> notes = {"linear layers are computed in blocks of " +
-                                      std::to_string(kLinearRows) + " rows"};
+                                      std::to_string(kLinearRows) +
+                                      " rows, larger where that changes no bit"};
     std::vector<BlockLinear<T>*> linears;
     for (const auto& linear : linears_) linears.push_back(linear.get());
     ReplaceRowVariant(
         linears, "device", "computed row by row", [](BlockLinear<T>& linear) { linear.UseRows(); },
         notes);
+    UseLargerBlocks();
     graphs_.Clear();
     return notes;
   }
 
  private:
+  void UseLargerBlocks() {
+    std::map<std::pair<int64_t, int64_t>, std::vector<int64_t>> found;
+    for (const auto& linear : linears_) {
+      const auto shape = std::make_pair(linear->out_features(), linear->in_features());
+      auto it = found.find(shape);
+      if (it == found.end()) it = found.emplace(shape, linear->FindLargerBlocks()).first;
+      linear->UseLargerBlocks(it->second);
+    }
+  }
+
   void CopyToHost(const float* from, int64_t count, float* to) {
     C10_CUDA_CHECK(
         cudaMemcpyAsync(to, from, count * sizeof(float), cudaMemcpyDeviceToHost, stream_.stream()));

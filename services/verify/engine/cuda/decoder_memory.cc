@@ -48,12 +48,17 @@ Status DecoderMemory<T>::LoadWeights(const ModelOptions& options, const ModelCon
     return make_linear(
         {OnDevice(weights.weight), weights.bias.defined() ? OnDevice(weights.bias) : at::Tensor()});
   };
-  const at::Tensor embedding = OnDevice(from.Embedding());
+  // Nothing is made of weights that were not there: their tensors are undefined.
+  const at::Tensor read_embedding = from.Embedding(), read_norm = from.FinalNorm();
+  const at::Tensor head = config.tie_word_embeddings ? at::Tensor() : from.Head();
+  if (!from.status().ok()) return from.status();
+  const at::Tensor embedding = OnDevice(read_embedding);
   weights_.embedding = Keep<T>(embedding);
-  weights_.final_norm = Keep<float>(from.FinalNorm());
-  weights_.head = linear({config.tie_word_embeddings ? embedding : from.Head(), at::Tensor()});
-  for (int64_t i = 0; i < config.layers && from.status().ok(); ++i) {
+  weights_.final_norm = Keep<float>(read_norm);
+  weights_.head = linear({config.tie_word_embeddings ? embedding : head, at::Tensor()});
+  for (int64_t i = 0; i < config.layers; ++i) {
     const LayerWeights layer = from.Layer(i);
+    if (!from.status().ok()) return from.status();
     weights_.layers.push_back({Keep<float>(layer.attention_norm), Keep<float>(layer.mlp_norm),
                                linear(layer.qkv), linear(layer.output), linear(layer.gate_up),
                                linear(layer.down)});
@@ -64,7 +69,7 @@ Status DecoderMemory<T>::LoadWeights(const ModelOptions& options, const ModelCon
   };
   weights_.cosine = Keep<float>(floats(rotary.cosine));
   weights_.sine = Keep<float>(floats(rotary.sine));
-  return from.status();
+  return Status();
 }
 
 template <typename T>
@@ -80,10 +85,10 @@ void DecoderMemory<T>::MakeBuffers() {
   b.delta = NewScratch<T>({kStepRows, shape_.hidden});
   b.gate_up = NewScratch<T>({kStepRows, 2 * shape_.inner});
   b.activated = NewScratch<T>({kStepRows, shape_.inner});
-  b.head_x = NewScratch<T>({kLinearRows, shape_.hidden});
-  b.head_y = NewScratch<T>({kLinearRows, shape_.vocab});
-  b.logits = NewScratch<float>({kLinearRows, shape_.vocab});
-  b.block_max = NewScratch<float>({kLinearRows, LogitBlocks(shape_.vocab)});
+  b.head_x = NewScratch<T>({kHeadRows, shape_.hidden});
+  b.head_y = NewScratch<T>({kHeadRows, shape_.vocab});
+  b.logits = NewScratch<float>({kHeadRows, shape_.vocab});
+  b.block_max = NewScratch<float>({kHeadRows, LogitBlocks(shape_.vocab)});
 }
 
 template <typename T>

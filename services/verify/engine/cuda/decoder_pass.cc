@@ -7,6 +7,14 @@
 
 namespace strata::engine::cuda {
 
+namespace {
+
+int64_t PadToLinearRows(int64_t rows) {
+  return (rows + kLinearRows - 1) / kLinearRows * kLinearRows;
+}
+
+}  // namespace
+
 static_assert(kMaxBlock == kLogitBlock);
 
 template <typename T>
@@ -19,7 +27,9 @@ DecoderPass<T>::DecoderPass(const Shape& shape, Weights weights, const Buffers& 
       launcher_(launcher) {}
 
 template <typename T>
-void DecoderPass<T>::RunLayers(const StepInput* step, int64_t rows) {
+void DecoderPass<T>::RunLayers(const StepInput* step, const StepGrid& grid) {
+  const int64_t rows = grid.rows;
+  const int64_t padded = PadToLinearRows(rows);
   const Buffers& b = buffers_;
   launcher_.Embed({step, weights_.embedding, shape_.hidden, b.residual}, rows);
 
@@ -48,19 +58,19 @@ void DecoderPass<T>::RunLayers(const StepInput* step, int64_t rows) {
   for (const Layer& layer : weights_.layers) {
     norm.weight = layer.attention_norm;
     launcher_.AddRmsNorm(norm, rows);
-    layer.qkv->Forward(b.x, rows, b.qkv);
+    layer.qkv->Forward(b.x, padded, b.qkv);
     store.cache = cache;
     launcher_.StoreRows(store, rows);
     attention.cache = cache;
-    launcher_.PagedAttention(attention, rows);
-    layer.output->Forward(b.mixed, rows, b.delta);
+    launcher_.PagedAttention(attention, grid.groups);
+    layer.output->Forward(b.mixed, padded, b.delta);
     // From here on the last block's result is added before the next norm.
     norm.delta = b.delta;
     norm.weight = layer.mlp_norm;
     launcher_.AddRmsNorm(norm, rows);
-    layer.gate_up->Forward(b.x, rows, b.gate_up);
+    layer.gate_up->Forward(b.x, padded, b.gate_up);
     launcher_.SiluMultiply({step, b.gate_up, shape_.inner, b.activated}, rows);
-    layer.down->Forward(b.activated, rows, b.delta);
+    layer.down->Forward(b.activated, padded, b.delta);
     cache += shape_.layout.LayerSize();
   }
 }
@@ -77,7 +87,7 @@ void DecoderPass<T>::RunHead(const StepInput* step, int64_t first, int64_t count
   norm.residual = b.residual;
   norm.out = b.head_x;
   launcher_.AddRmsNorm(norm, count);
-  weights_.head->Forward(b.head_x, kLinearRows, b.head_y);
+  weights_.head->Forward(b.head_x, PadToLinearRows(count), b.head_y);
   launcher_.WidenLogits({b.head_y, shape_.vocab, b.logits, b.block_max}, count);
 }
 

@@ -11,12 +11,15 @@
 
 namespace strata::engine::cuda {
 
-// Rows of one matrix product: a linear layer always multiplies this many, padded where a step has
-// fewer, so that the library takes the same kernel whatever the batch. 64 rows of a product are
-// about as fast as one (the time goes into reading weights), and a draft tree of a step or two
-// fits.
+// Rows of the smallest matrix product: a linear layer multiplies this many at least, padded where a
+// step has fewer, so that the library takes the same kernel whatever the batch. 64 rows of a
+// product are about as fast as one (the time goes into reading weights), and a draft tree of a step
+// or two fits.
 inline constexpr int64_t kLinearRows = 64;
 static_assert(kStepRows % kLinearRows == 0);
+// Rows whose logits are computed at once: there is room for as many times the vocabulary.
+inline constexpr int64_t kHeadRows = 256;
+static_assert(kHeadRows % kLinearRows == 0);
 
 // y = x weight^T + bias. A row of y depends on that row of x alone, whatever its place.
 template <typename T>
@@ -57,7 +60,7 @@ class DecoderPass {
     const float* cosine = nullptr;
     const float* sine = nullptr;
   };
-  // Zeroed at first; kStepRows rows each, the last four kLinearRows.
+  // Zeroed at first; kStepRows rows each, the last four kHeadRows.
   struct Buffers {
     float* residual = nullptr;   // [rows, hidden]
     T* x = nullptr;              // [rows, hidden]
@@ -77,13 +80,12 @@ class DecoderPass {
   DecoderPass(const Shape& shape, Weights weights, const Buffers& buffers, T* cache,
               Launcher<T>& launcher);
 
-  // All layers for the rows of a step. `rows` is a multiple of kLinearRows and at least
-  // step->rows; what is past those changes nothing that anybody reads. step: in the memory of the
-  // kernels.
-  void RunLayers(const StepInput* step, int64_t rows);
+  // All layers for the rows of a step, which has as many rows and groups as `grid` says or fewer:
+  // what is past those changes nothing that anybody reads. step: in the memory of the kernels.
+  void RunLayers(const StepInput* step, const StepGrid& grid);
 
   // After RunLayers: the logits of the rows step->logit_rows[first .. first + count), and their
-  // block maxima, to the buffers. 0 < count <= kLinearRows. Once for each row.
+  // block maxima, to the buffers. 0 < count <= kHeadRows. Once for each row.
   void RunHead(const StepInput* step, int64_t first, int64_t count);
 
   // Copies tokens in the cache, one move after the other.

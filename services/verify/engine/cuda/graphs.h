@@ -7,18 +7,20 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <utility>
 
 namespace strata::engine::cuda {
 
-// Work that is started over and over in a few sizes, as a CUDA graph for each: one call to the
-// driver instead of hundreds. The work of a size must be the same kernels with the same parameters
-// every time, allocate nothing, and run on the current stream, which is not the default one.
+// Work that is started over and over in a few sizes (of two kinds), as a CUDA graph for each: one
+// call to the driver instead of hundreds. The work of a size must be the same kernels with the same
+// parameters every time, allocate nothing, and run on the current stream, which is not the default
+// one.
 class Graphs {
  public:
   // Runs work() as it is the first time that a size is seen, so that whatever libraries set up on
   // first use is set up; captures it the second time; replays what was captured from then on.
   template <typename Work>
-  void Run(int64_t size, const Work& work) {
+  void Run(std::pair<int64_t, int64_t> size, const Work& work) {
     Entry& entry = entries_[size];
     if (!entry.seen) {
       work();
@@ -61,7 +63,7 @@ class Graphs {
     return graph;
   }
 
-  std::map<int64_t, Entry> entries_;
+  std::map<std::pair<int64_t, int64_t>, Entry> entries_;
 };
 
 }  // namespace strata::engine::cuda

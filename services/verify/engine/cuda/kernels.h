@@ -18,8 +18,12 @@
 // step->rows on, which pad a step to a size that is captured, do nothing.
 namespace strata::engine::cuda {
 
-// Threads of the blocks of all kernels here but attention's.
+// Threads of the blocks of all kernels here but AddRmsNorm's (and attention's). A block does little
+// and leaves the rest of a row to others: what a lone row's step costs is how long its blocks wait
+// for memory, once for each round of their threads.
 inline constexpr int kBlockThreads = 256;
+// A row's sum of squares is one block's.
+inline constexpr int kNormThreads = 1024;
 
 // residual[r] = table[token of row r]. Grid: (rows, 1).
 template <typename T>
@@ -98,7 +102,8 @@ STRATA_DEVICE void AddRmsNorm(Block& block, const AddRmsNormParams<T>& p) {
 }
 
 // Rotates queries and keys (halves convention); keys and values go to the row's slot of the cache,
-// queries, scaled by 1 / sqrt(head_dim), to q. Grid: (rows, 1).
+// queries, scaled by 1 / sqrt(head_dim), to q. A warp for each head of queries, keys and values.
+// Grid: (rows, StoreRowsBlocks(heads, kv_heads)).
 template <typename T>
 struct StoreRowsParams {
   const StepInput* step = nullptr;
@@ -110,6 +115,10 @@ struct StoreRowsParams {
   float* q = nullptr;  // [rows, heads * head_dim]
   T* cache = nullptr;  // of this layer
 };
+inline int64_t StoreRowsBlocks(int64_t heads, int64_t kv_heads) {
+  constexpr int kPerBlock = kBlockThreads / kWarpLanes;
+  return (heads + 2 * kv_heads + kPerBlock - 1) / kPerBlock;
+}
 template <typename T, typename Block>
 STRATA_DEVICE void StoreRows(Block& block, const StoreRowsParams<T>& p) {
   const int64_t r = block.x();
@@ -118,37 +127,59 @@ STRATA_DEVICE void StoreRows(Block& block, const StoreRowsParams<T>& p) {
   const int dim = static_cast<int>(p.layout.head_dim);
   const int half = dim / 2;
   const int heads = static_cast<int>(p.heads), kv_heads = static_cast<int>(p.layout.kv_heads);
-  const float* cosine = p.cosine + int64_t{row.position} * half;
-  const float* sine = p.sine + int64_t{row.position} * half;
-  const T* from = p.qkv + r * (heads + 2 * kv_heads) * dim;
-  float* q = p.q + r * heads * dim;
+  const float* cosines = p.cosine + int64_t{row.position} * half;
+  const float* sines = p.sine + int64_t{row.position} * half;
   const float scale = 1.0f / sqrtf(static_cast<float>(dim));
-  block.ForEachThread([&](int t) {
-    // Pairs of all query heads, then of all key heads.
-    for (int i = t; i < (heads + kv_heads) * half; i += Block::kThreads) {
-      const int head = i / half, pair = i % half;
-      const float a = ToFloat(from[head * dim + pair]);
-      const float b = ToFloat(from[head * dim + pair + half]);
-      const float x = a * cosine[pair] - b * sine[pair];
-      const float y = b * cosine[pair] + a * sine[pair];
-      if (head < heads) {
-        q[head * dim + pair] = x * scale;
-        q[head * dim + pair + half] = y * scale;
-      } else {
-        T* to = p.cache + p.layout.KeyOffset(row.slot, head - heads);
-        FromFloat(x, to[pair]);
-        FromFloat(y, to[pair + half]);
+  block.ForEachWarp([&](int warp, auto& lanes) {
+    const int head = block.y() * Block::kWarps + warp;
+    if (head >= heads + 2 * kv_heads) return;
+    const T* from = p.qkv + (r * (heads + 2 * kv_heads) + head) * dim;
+    if (head >= heads + kv_heads) {
+      T* to =
+          p.cache + p.layout.KeyOffset(row.slot, head - heads - kv_heads) + p.layout.ValueOffset();
+      lanes.ForEach([&](int lane) {
+        for (int i = 2 * lane; i < dim; i += 2 * kWarpLanes)
+          StorePack(LoadPack<2>(from + i), to + i);
+      });
+      return;
+    }
+    lanes.ForEach([&](int lane) {
+      for (int i = 2 * lane; i < half; i += 2 * kWarpLanes) {
+        const Pack<T, 2> first = LoadPack<2>(from + i), second = LoadPack<2>(from + half + i);
+        const Pack<float, 2> cosine = LoadPack<2>(cosines + i), sine = LoadPack<2>(sines + i);
+        Pack<float, 2> x, y;
+        STRATA_UNROLL
+        for (int k = 0; k < 2; ++k) {
+          const float a = ToFloat(first.items[k]), b = ToFloat(second.items[k]);
+          x.items[k] = a * cosine.items[k] - b * sine.items[k];
+          y.items[k] = b * cosine.items[k] + a * sine.items[k];
+        }
+        if (head < heads) {
+          float* to = p.q + (r * heads + head) * dim + i;
+          STRATA_UNROLL
+          for (int k = 0; k < 2; ++k) {
+            x.items[k] *= scale;
+            y.items[k] *= scale;
+          }
+          StorePack(x, to);
+          StorePack(y, to + half);
+        } else {
+          T* to = p.cache + p.layout.KeyOffset(row.slot, head - heads) + i;
+          Pack<T, 2> key[2];
+          STRATA_UNROLL
+          for (int k = 0; k < 2; ++k) {
+            FromFloat(x.items[k], key[0].items[k]);
+            FromFloat(y.items[k], key[1].items[k]);
+          }
+          StorePack(key[0], to);
+          StorePack(key[1], to + half);
+        }
       }
-    }
-    const T* values = from + (heads + kv_heads) * dim;
-    for (int i = t; i < kv_heads * dim; i += Block::kThreads) {
-      T* to = p.cache + p.layout.KeyOffset(row.slot, i / dim) + p.layout.ValueOffset();
-      to[i % dim] = values[i];
-    }
+    });
   });
 }
 
-// out[r] = silu(gate) * up. Grid: (rows, 1).
+// out[r] = silu(gate) * up. Grid: (rows, SiluMultiplyBlocks(width)).
 template <typename T>
 struct SiluMultiplyParams {
   const StepInput* step = nullptr;
@@ -156,19 +187,22 @@ struct SiluMultiplyParams {
   int64_t width = 0;
   T* out = nullptr;  // [rows, width]
 };
+inline int64_t SiluMultiplyBlocks(int64_t width) {
+  return (width + 4 * kBlockThreads - 1) / (4 * kBlockThreads);
+}
 template <typename T, typename Block>
 STRATA_DEVICE void SiluMultiply(Block& block, const SiluMultiplyParams<T>& p) {
   const int64_t row = block.x();
   if (row >= p.step->rows) return;
   const T* gate = p.gate_up + row * 2 * p.width;
   block.ForEachThread([&](int t) {
-    for (int64_t i = 4 * t; i < p.width; i += 4 * Block::kThreads) {
-      float g[4], u[4];
-      Load4(gate + i, g);
-      Load4(gate + p.width + i, u);
-      for (int k = 0; k < 4; ++k) g[k] = g[k] / (1.0f + expf(-g[k])) * u[k];
-      Store4(g, p.out + row * p.width + i);
-    }
+    const int64_t i = 4 * (int64_t{block.y()} * Block::kThreads + t);
+    if (i >= p.width) return;
+    float g[4], u[4];
+    Load4(gate + i, g);
+    Load4(gate + p.width + i, u);
+    for (int k = 0; k < 4; ++k) g[k] = g[k] / (1.0f + expf(-g[k])) * u[k];
+    Store4(g, p.out + row * p.width + i);
   });
 }
 

@@ -42,7 +42,7 @@ int64_t StepBytes(const StepRows& rows) {
   return static_cast<int64_t>(sizeof(StepInput) + entries * sizeof(int32_t));
 }
 
-void PackStep(const StepRows& rows, std::byte* to) {
+StepGrid PackStep(const StepRows& rows, int group_rows, std::byte* to) {
   auto* step = new (to) StepInput;
   auto* const lists = reinterpret_cast<int32_t*>(step + 1);
   int32_t* end = lists;
@@ -60,12 +60,18 @@ void PackStep(const StepRows& rows, std::byte* to) {
     row.position = static_cast<int32_t>(from.position);
     row.slot = KvSlot(from.page, from.slot);
     row.direct = static_cast<int32_t>(attention.direct);
-    row.pages = SharesPages(rows.attention, i) ? step->row[i - 1].pages : append(attention.pages);
+    const bool shares = SharesPages(rows.attention, i);
+    row.pages = shares ? step->row[i - 1].pages : append(attention.pages);
     row.scattered = append(attention.scattered);
+    if (!shares || step->group[step->groups - 1].count == group_rows) {
+      step->group[step->groups++] = {static_cast<int32_t>(i), 0};
+    }
+    ++step->group[step->groups - 1].count;
   }
   for (size_t i = 0; i < rows.logit_rows.size(); ++i) {
     step->logit_rows[i] = static_cast<int32_t>(rows.logit_rows[i] - rows.first_row);
   }
+  return {step->rows, step->groups};
 }
 
 }  // namespace strata::engine::cuda

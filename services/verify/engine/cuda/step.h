@@ -27,12 +27,21 @@ struct StepRow {
   int32_t scattered = 0;
 };
 
+// Rows that follow each other and have the same pages.
+struct RowGroup {
+  int32_t first = 0;
+  int32_t count = 0;
+};
+
 struct StepInput {
   int32_t rows = 0;
-  int32_t unused[3] = {};
+  int32_t groups = 0;
+  int32_t unused[2] = {};
   StepRow row[kStepRows];
   // Indices of rows.
   int32_t logit_rows[kStepRows];
+  // All rows, in their order.
+  RowGroup group[kStepRows];
 };
 static_assert(sizeof(StepInput) % 16 == 0);
 
@@ -57,8 +66,16 @@ std::vector<StepRows> SplitIntoSteps(std::span<const ModelRow> rows,
 
 // Bytes of the step's StepInput with its lists.
 int64_t StepBytes(const StepRows& rows);
-// Writes them to `to`, which has StepBytes(rows) and is aligned to 16.
-void PackStep(const StepRows& rows, std::byte* to);
+// How many blocks the kernels of a step are started with: as many as it has rows, and groups, or
+// more, which do nothing.
+struct StepGrid {
+  int64_t rows = 0;
+  int64_t groups = 0;
+};
+
+// Writes them to `to`, which has StepBytes(rows) and is aligned to 16. No group has more than
+// group_rows rows. Returns how many rows and groups there are.
+StepGrid PackStep(const StepRows& rows, int group_rows, std::byte* to);
 
 }  // namespace strata::engine::cuda
 

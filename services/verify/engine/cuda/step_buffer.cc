@@ -12,23 +12,26 @@ constexpr int64_t kFirstBytes = 1 << 20;
 
 }  // namespace
 
-StepBuffer::StepBuffer(c10::cuda::CUDAStream stream) : stream_(stream) { Resize(kFirstBytes); }
+StepBuffer::StepBuffer(int group_rows, c10::cuda::CUDAStream stream)
+    : group_rows_(group_rows), stream_(stream) {
+  Resize(kFirstBytes);
+}
 
-bool StepBuffer::Fill(const StepRows& rows) {
+StepGrid StepBuffer::Fill(const StepRows& rows, bool* moved) {
   const int64_t bytes = StepBytes(rows);
   // The last step's copy may still be reading the pinned memory.
   copied_.synchronize();
-  const bool moves = bytes > pinned_.numel();
-  if (moves) {
+  *moved = bytes > pinned_.numel();
+  if (*moved) {
     // Kernels of the last step may still be reading the old one.
     C10_CUDA_CHECK(cudaStreamSynchronize(stream_.stream()));
     Resize(2 * bytes);
   }
-  PackStep(rows, static_cast<std::byte*>(pinned_.data_ptr()));
+  const StepGrid grid = PackStep(rows, group_rows_, static_cast<std::byte*>(pinned_.data_ptr()));
   C10_CUDA_CHECK(cudaMemcpyAsync(device_.data_ptr(), pinned_.const_data_ptr(), bytes,
                                  cudaMemcpyHostToDevice, stream_.stream()));
   copied_.record(stream_);
-  return moves;
+  return grid;
 }
 
 void StepBuffer::Resize(int64_t bytes) {

@@ -14,12 +14,13 @@ namespace strata::engine::cuda {
 // A StepInput in a device's memory, and pinned memory from which it is filled by one copy.
 class StepBuffer {
  public:
-  // Everything happens on `stream`, which is current whenever a method is called.
-  explicit StepBuffer(c10::cuda::CUDAStream stream);
+  // group_rows: see PackStep. Everything happens on `stream`, which is current whenever a method is
+  // called.
+  StepBuffer(int group_rows, c10::cuda::CUDAStream stream);
 
-  // Makes `rows` the step's, after what is on the stream already. Returns whether step() has moved
+  // Makes `rows` the step's, after what is on the stream already. *moved: whether step() has moved
   // to make room, so that graphs which hold its old address are of no use any more.
-  bool Fill(const StepRows& rows);
+  StepGrid Fill(const StepRows& rows, bool* moved);
 
   // In the device's memory.
   const StepInput* step() const { return static_cast<const StepInput*>(device_.const_data_ptr()); }
@@ -27,6 +28,7 @@ class StepBuffer {
  private:
   void Resize(int64_t bytes);
 
+  const int group_rows_;
   const c10::cuda::CUDAStream stream_;
   at::Tensor pinned_;
   at::Tensor device_;

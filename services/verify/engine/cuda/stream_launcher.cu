@@ -16,8 +16,8 @@ __global__ void __launch_bounds__(kBlockThreads) EmbedKernel(EmbedParams<T> para
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kBlockThreads) AddRmsNormKernel(AddRmsNormParams<T> params) {
-  CudaBlock<kBlockThreads> block;
+__global__ void __launch_bounds__(kNormThreads) AddRmsNormKernel(AddRmsNormParams<T> params) {
+  CudaBlock<kNormThreads> block;
   AddRmsNorm<T>(block, params);
 }
 
@@ -32,6 +32,13 @@ __global__ void __launch_bounds__(AttentionWarps<T>(kChunks) * kWarpLanes)
     PagedAttentionKernel(AttentionParams<T> params) {
   CudaBlock<AttentionWarps<T>(kChunks) * kWarpLanes> block;
   PagedAttention<T, kHeads, kChunks>(block, params);
+}
+
+template <int kChunks>
+__global__ void __launch_bounds__(kTensorWarps* kWarpLanes, 2)
+    TensorAttentionKernel(AttentionParams<Bf16> params) {
+  CudaBlock<kTensorWarps * kWarpLanes> block;
+  TensorAttention<kChunks>(block, params);
 }
 
 template <typename T>
@@ -84,31 +91,50 @@ void StreamLauncher<T>::Embed(const EmbedParams<T>& params, int64_t rows) {
 
 template <typename T>
 void StreamLauncher<T>::AddRmsNorm(const AddRmsNormParams<T>& params, int64_t rows) {
-  AddRmsNormKernel<T><<<Grid(rows, 1), kBlockThreads, kFloats, stream_>>>(params);
+  AddRmsNormKernel<T>
+      <<<Grid(rows, 1), kNormThreads, kNormThreads * sizeof(float), stream_>>>(params);
   CheckStarted("AddRmsNorm");
 }
 
 template <typename T>
 void StreamLauncher<T>::StoreRows(const StoreRowsParams<T>& params, int64_t rows) {
-  StoreRowsKernel<T><<<Grid(rows, 1), kBlockThreads, 0, stream_>>>(params);
+  const int64_t y = StoreRowsBlocks(params.heads, params.layout.kv_heads);
+  StoreRowsKernel<T><<<Grid(rows, y), kBlockThreads, 0, stream_>>>(params);
   CheckStarted("StoreRows");
 }
 
-template <typename T>
-void StreamLauncher<T>::PagedAttention(const AttentionParams<T>& params, int64_t rows) {
+template <>
+void StreamLauncher<float>::PagedAttention(const AttentionParams<float>& params, int64_t groups) {
   ForEachAttentionGrid(params, [&](auto heads, auto chunks, const auto& grid, int64_t y) {
     constexpr int kHeads = decltype(heads)::value, kChunks = decltype(chunks)::value;
-    constexpr int kWarps = AttentionWarps<T>(kChunks);
-    const int64_t shared = AttentionSharedBytes<T>(params.layout.head_dim, kHeads, kWarps);
-    PagedAttentionKernel<T, kHeads, kChunks>
-        <<<Grid(rows, y), kWarps * kWarpLanes, shared, stream_>>>(grid);
+    constexpr int kWarps = AttentionWarps<float>(kChunks);
+    const int64_t shared = AttentionSharedBytes<float>(params.layout.head_dim, kHeads, kWarps);
+    PagedAttentionKernel<float, kHeads, kChunks>
+        <<<Grid(groups, y), kWarps * kWarpLanes, shared, stream_>>>(grid);
     CheckStarted("PagedAttention");
+  });
+}
+
+template <>
+void StreamLauncher<Bf16>::PagedAttention(const AttentionParams<Bf16>& params, int64_t groups) {
+  WithTensorAttentionGrid(params, [&](auto chunks, const auto& grid, int64_t y) {
+    constexpr int kChunks = decltype(chunks)::value;
+    const TensorShared sizes = {static_cast<int>(params.layout.head_dim)};
+    const int64_t shared = sizes.Bytes();
+    // More than 48 KiB must be asked for; at every start, for that costs nothing.
+    cudaFuncSetAttribute(TensorAttentionKernel<kChunks>,
+                         cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    CheckStarted("TensorAttention");
+    TensorAttentionKernel<kChunks>
+        <<<Grid(groups, y), kTensorWarps * kWarpLanes, shared, stream_>>>(grid);
+    CheckStarted("TensorAttention");
   });
 }
 
 template <typename T>
 void StreamLauncher<T>::SiluMultiply(const SiluMultiplyParams<T>& params, int64_t rows) {
-  SiluMultiplyKernel<T><<<Grid(rows, 1), kBlockThreads, 0, stream_>>>(params);
+  const int64_t y = SiluMultiplyBlocks(params.width);
+  SiluMultiplyKernel<T><<<Grid(rows, y), kBlockThreads, 0, stream_>>>(params);
   CheckStarted("SiluMultiply");
 }
 

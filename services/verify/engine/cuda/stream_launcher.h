@@ -18,7 +18,7 @@ class StreamLauncher final : public Launcher<T> {
   void Embed(const EmbedParams<T>& params, int64_t rows) override;
   void AddRmsNorm(const AddRmsNormParams<T>& params, int64_t rows) override;
   void StoreRows(const StoreRowsParams<T>& params, int64_t rows) override;
-  void PagedAttention(const AttentionParams<T>& params, int64_t rows) override;
+  void PagedAttention(const AttentionParams<T>& params, int64_t groups) override;
   void SiluMultiply(const SiluMultiplyParams<T>& params, int64_t rows) override;
   void WidenLogits(const WidenLogitsParams<T>& params, int64_t rows) override;
   void FillRows(const FillRowsParams<T>& params, int64_t rows) override;
