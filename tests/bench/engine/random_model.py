@@ -54,12 +54,13 @@ def write(path: pathlib.Path, tensors: dict[str, list[int]]) -> None:
         offset = end
     text = json.dumps(header).encode()
     torch.manual_seed(1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # a GPU takes seconds, not minutes
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in tensors.items():
             # Norms about 1, the rest small enough that activations stay finite.
-            values = torch.randn(shape, dtype=torch.float32) * 0.02 + (name.endswith("norm.weight"))
-            file.write(values.to(torch.bfloat16).view(torch.int16).numpy().tobytes())
+            values = torch.randn(shape, device=device) * 0.02 + (name.endswith("norm.weight"))
+            file.write(values.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
 
 
 def main() -> None:

@@ -85,6 +85,9 @@ void AddDrafter(CLI::App& app, Parsed& parsed) {
       ->excludes(dir)
       ->excludes(worth);
   app.add_flag("--json", flags.json, "Print the report as JSON");
+  app.add_option(
+      "--trees", flags.trees_file,
+      "Write the shape of each step's tree, and what was accepted of it, for tree_bench");
 }
 
 // What CLI11 cannot say. Throws CLI::ValidationError.

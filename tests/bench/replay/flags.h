@@ -33,6 +33,8 @@ struct Flags {
   bool shuffled = false;
   uint64_t seed = 1;
   bool json = false;
+  // Where each step's tree is written; empty: nowhere.
+  std::string trees_file;
 
   bool uses(TierKind tier) const { return tiers[static_cast<size_t>(tier)]; }
 };

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "tests/bench/replay/player.h"
 #include "tests/bench/replay/report.h"
 #include "tests/bench/replay/rows.h"
+#include "tests/bench/replay/tree_recorder.h"
 
 namespace strata::replay {
 namespace {
@@ -91,9 +93,15 @@ absl::Status Replay(const Flags& flags) {
   PlayOptions options = flags.play;
   options.send_predicted = flags.uses(TierKind::kPredicted);
   options.send_rankings = flags.uses(TierKind::kRecycled);
+  TreeRecorder recorder;
+  if (!flags.trees_file.empty()) {
+    options.on_step = [&](const Row& row, const DraftTree& tree,
+                          std::span<const int32_t> accepted) { recorder.Add(row, tree, accepted); };
+  }
   Statistics statistics;
   absl::Status status = Play(*rows, options, **driver, statistics);
   if (status.ok()) status = (*driver)->Finish();
+  if (status.ok() && !flags.trees_file.empty()) status = recorder.Write(flags.trees_file);
   if (!status.ok()) return status;
   const std::string report = flags.json ? JsonReport(statistics) : TextReport(statistics);
   if (std::fputs(report.c_str(), stdout) == EOF || std::fflush(stdout) != 0) {

@@ -50,11 +50,12 @@ class LiveRow {
   }
 
   // Verifies the tree that answered Update.
-  void Step(const DraftTree& tree, Statistics& statistics) {
+  void Step(const DraftTree& tree, const PlayOptions& options, Statistics& statistics) {
     const std::span<const TokenId> rest = std::span(row_->output).subspan(produced_);
     accepted_ = AcceptedPath(tree, rest);
     const size_t emitted = std::min(accepted_.size() + 1, rest.size());
     statistics.AddStep(row_->category, tree, accepted_, emitted);
+    if (options.on_step) options.on_step(*row_, tree, accepted_);
     position_ += static_cast<uint32_t>(fresh_.size());
     fresh_.assign(rest.begin(), rest.begin() + static_cast<ptrdiff_t>(emitted));
     CollectRankings(emitted);
@@ -155,7 +156,7 @@ absl::Status Play(std::span<const Row> rows, const PlayOptions& options, DraftDr
     if (!status.ok()) return status;
     if (!live.empty()) AddTime(time, steady, statistics);
     for (size_t i = 0; i < live.size(); ++i) {
-      live[i].Step(answers[ending.size() + i].tree, statistics);
+      live[i].Step(answers[ending.size() + i].tree, options, statistics);
     }
   }
 }

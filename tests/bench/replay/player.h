@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "absl/status/status.h"
+#include "common/base/draft_tree.h"
 #include "services/draft/hierarchy/drafter.h"
 #include "tests/bench/replay/draft_driver.h"
 #include "tests/bench/replay/rows.h"
@@ -25,6 +27,9 @@ struct PlayOptions {
   // Whether the rows' predicted text and rankings are sent.
   bool send_predicted = true;
   bool send_rankings = true;
+  // Called after each step, if set; `tree` and `accepted` are borrowed.
+  std::function<void(const Row& row, const DraftTree& tree, std::span<const int32_t> accepted)>
+      on_step;
 };
 
 // Plays `rows` in order through `driver` as a verifier whose model says exactly what was recorded:

@@ -242,5 +242,40 @@ TEST_F(ReplayCli, RefusesAWrongCommandLine) {
   EXPECT_EQ(Run("--help").exit, 0);
 }
 
+TEST_F(ReplayCli, TreesAreWrittenAsTheyWerePlayed) {
+  WritePhrases();
+  const std::string trees = (folder_ / "trees.json").string();
+  const json report = ReplayJson("--budget 8 --batch 3 --trees '" + trees + "'");
+  const json written = json::parse(ReadFile(trees), nullptr, false);
+  ASSERT_TRUE(written.is_object());
+  ASSERT_EQ(written["rows"].size(), 12u);
+  size_t steps = 0, drafted = 0, accepted = 0;
+  for (const json& row : written["rows"]) {
+    EXPECT_EQ(row["prompt_tokens"], 60);
+    steps += row["steps"].size();
+    for (const json& step : row["steps"]) {
+      drafted += step[0].size();
+      accepted += step[1].size();
+      int parent = -1;
+      for (const int node : step[1]) {
+        ASSERT_LT(node, static_cast<int>(step[0].size()));
+        EXPECT_EQ(step[0][node], parent);
+        parent = node;
+      }
+    }
+  }
+  EXPECT_EQ(report["steps"], steps);
+  EXPECT_EQ(report["drafted"], drafted);
+  // Each step emits one token more than it accepts, but the last of an answer may not.
+  const size_t emitted = report["emitted"];
+  EXPECT_LE(emitted, accepted + steps);
+  EXPECT_GE(emitted, accepted + steps - 12);
+  EXPECT_GT(accepted, 0u);
+
+  const Result refused = Replay("--budget 8 --trees /nowhere/trees.json");
+  EXPECT_EQ(refused.exit, 1);
+  EXPECT_NE(refused.err.find("cannot write /nowhere/trees.json"), std::string::npos) << refused.err;
+}
+
 }  // namespace
 }  // namespace strata::replay
