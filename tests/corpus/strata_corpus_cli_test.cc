@@ -274,7 +274,9 @@ TEST_F(Cli, OldSnapshotsAreRemovedOnRequestAlone) {
   const fs::file_time_type start = fs::file_time_type::clock::now();
   for (int i = 0; i < 6; ++i) {
     const std::string name(1, static_cast<char>('a' + i));
-    ASSERT_EQ(Build("--name " + name + " --keep-current " + in).exit, 0);
+    std::string flags = "--keep-current --name ";
+    flags.append(name).append(" ").append(in);
+    ASSERT_EQ(Build(flags).exit, 0);
     fs::last_write_time(dir_ / ("root/" + name + "/manifest.json"), start + std::chrono::hours(i));
   }
   ASSERT_EQ(Build("--name shard --shard " + in).exit, 0);

@@ -226,16 +226,18 @@ int main(int argc, char** argv) {
     const std::string arg = argv[i];
     if (!arg.starts_with("--")) {
       args.push_back(arg);
-    } else if (i + 1 == argc) {
-      usable = false;
-    } else if (arg == "--device") {
-      options.device = argv[++i];
+      continue;
+    }
+    const std::string value = i + 1 < argc ? argv[++i] : "";
+    usable = usable && !value.empty();
+    if (arg == "--device") {
+      options.device = value;
     } else if (arg == "--batch") {
-      batches.push_back(std::strtoul(argv[++i], nullptr, 10));
+      batches.push_back(std::strtoul(value.c_str(), nullptr, 10));
     } else if (arg == "--rows") {
-      rows = std::strtoul(argv[++i], nullptr, 10);
+      rows = std::strtoul(value.c_str(), nullptr, 10);
     } else if (arg == "--threads") {
-      options.threads = std::atoi(argv[++i]);
+      options.threads = std::atoi(value.c_str());
     } else {
       usable = false;
     }
