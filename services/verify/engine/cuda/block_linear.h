@@ -21,7 +21,7 @@ namespace strata::engine::cuda {
 //
 // Larger blocks read the weights less often. Most kernels add up a row in the same order whatever
 // the number of rows, but where cuBLAS splits sums among several blocks of threads, the number of
-// parts may change: FindBlocks tries which larger ones give the same bits.
+// parts may change: FindLargerBlocks tries which larger ones give the same bits.
 template <typename T>
 class BlockLinear final : public Linear<T> {
  public:
