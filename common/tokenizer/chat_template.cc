@@ -45,6 +45,14 @@ minja::Value StrftimeNow() {
   });
 }
 
+// For selectattr and rejectattr, which look tests up by name.
+minja::Value TestOfValue(bool (*holds)(const minja::Value&)) {
+  return minja::Value::callable(
+      [holds](const std::shared_ptr<minja::Context>&, minja::ArgumentsValue& args) {
+        return minja::Value(!args.args.empty() && holds(args.args[0]));
+      });
+}
+
 class MinjaTemplate : public ChatTemplate {
  public:
   MinjaTemplate(std::shared_ptr<minja::TemplateNode> root,
@@ -71,6 +79,8 @@ class MinjaTemplate : public ChatTemplate {
           {"messages", list}, {"add_generation_prompt", add_generation_prompt}}));
       for (const auto& [name, text] : special_tokens_) context->set(name, minja::Value(text));
       context->set("strftime_now", StrftimeNow());
+      context->set("defined", TestOfValue([](const minja::Value& v) { return !v.is_null(); }));
+      context->set("undefined", TestOfValue([](const minja::Value& v) { return v.is_null(); }));
       return root_->render(context);
     } catch (const std::exception& e) {
       return absl::InvalidArgumentError(absl::StrCat("chat template: ", e.what()));

@@ -2,7 +2,8 @@
 # Gets minja (Jinja2 for C++, two headers, MIT licence), which renders chat templates.
 # It is in no Debian package; the source distribution of llama-cpp-python ships it.
 # Puts the headers into ${STRATA_CACHE:-$HOME/.cache/strata}/third_party/minja, where CMake
-# looks. Does nothing if they are there. STRATA_PYTHON: a Python with pip (default: .venv's).
+# looks, and mends in them what keeps templates of known models from being rendered as by Jinja2
+# (minja.patch). Does nothing if they are there. STRATA_PYTHON: a Python with pip (default: .venv's).
 set -euo pipefail
 
 readonly package=llama-cpp-python
@@ -13,9 +14,11 @@ readonly inside=llama_cpp_python-${version}/vendor/llama.cpp/vendor/minja
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${STRATA_CACHE:-$HOME/.cache/strata}/third_party/minja
+patch=$root/deploy/local/minja.patch
+from="$sdist_sha256 $(sha256sum <"$patch" | cut -d ' ' -f 1)"
 stamp=$target/.from
 
-if [[ -f $target/minja.hpp && -f $stamp && $(<"$stamp") == "$sdist_sha256" ]]; then
+if [[ -f $target/minja.hpp && -f $stamp && $(<"$stamp") == "$from" ]]; then
   exit 0
 fi
 
@@ -43,7 +46,8 @@ if ! echo "$sdist_sha256  $work/$sdist" | sha256sum --check --status; then
   exit 1
 fi
 tar -xzf "$work/$sdist" -C "$work" "$inside"
-echo "$sdist_sha256" >"$work/$inside/.from"
+patch --quiet --directory="$work/$inside" --input="$patch" --strip=1
+echo "$from" >"$work/$inside/.from"
 rm -rf "$target"
 mv "$work/$inside" "$target"
 echo "minja is in $target"

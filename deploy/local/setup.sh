@@ -78,7 +78,7 @@ run() {
 }
 
 apt_packages=(
-  cmake ninja-build ccache pkg-config g++ git
+  cmake ninja-build ccache pkg-config g++ git patch
   protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libgrpc++-dev libgrpc-dev libabsl-dev
   libssl-dev openssl
   librocksdb-dev libgtest-dev libgmock-dev libcli11-dev libspdlog-dev nlohmann-json3-dev

@@ -2,9 +2,10 @@
 """Writes what PyPI `tokenizers` and `transformers` give, for tokenizer_test.cc.
 
     tokenizer_reference.py ids OUT NAME      NAME: a model folder's or a trained tokenizer's
-    tokenizer_reference.py chat OUT MODEL    MODEL: smollm2 or qwen2
+    tokenizer_reference.py chat OUT MODEL    MODEL: a model folder's, or idioms
 
-Reads STRATA_TEST_DATA, STRATA_TEST_MODEL and STRATA_TEST_MODEL_QWEN2. Results are
+Model folders are smollm2 (STRATA_TEST_MODEL), qwen2 (STRATA_TEST_MODEL_QWEN2) and those in
+STRATA_TEST_TOKENIZERS, if it is set. Texts come from STRATA_TEST_DATA. Results are
 kept under OUT and reused while this script, the library and the model stay the same.
 
 OUT/NAME/tokenizer.json   the tokenizer
@@ -14,6 +15,7 @@ OUT/NAME/ids.bin          for each text: bytes, ids without and with special tok
                           ids equal to those without, decoded equal to the text as read
 OUT/NAME/streams.bin      ids as a model might say them, in any order: for each sequence ids, decoded
                           with and without special tokens; each a length and then numbers or bytes
+OUT/idioms/tokenizer_config.json   a template of what those of known models are made of
 OUT/NAME/chat.json        [{messages, add_generation_prompt, text or error}]
 """
 
@@ -38,6 +40,23 @@ LLAMA3 = (
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 SPACE = "\u2581"
 MODEL_VARIABLES = {"smollm2": "STRATA_TEST_MODEL", "qwen2": "STRATA_TEST_MODEL_QWEN2"}
+# How templates of Llama, Gemma, Mistral and others treat what users say.
+IDIOMS = """{{- bos_token }}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content'] | trim %}
+    {%- set messages = messages[1:] %}
+{%- endif %}
+{%- if date_string is undefined and not date_string is defined %}{% set date_string = "today" %}{% endif %}{{ date_string }}
+{%- if system_message is not undefined %}<<SYS>>{{ system_message }}<</SYS>>{% endif %}
+{%- for message in messages | rejectattr("role", "equalto", "tool") | selectattr("tool_calls", "undefined") %}
+    {%- if message.role not in ["user", "assistant"] %}{{ raise_exception("unknown role " + message.role) }}{% endif %}
+    {%- set content = message['content'] %}
+    {{- '[' + message.role | upper + ']' + content | trim + '|' + content.strip() + '|' + content.lstrip() }}
+    {{- '|' + message.content.rstrip() + '|' + content.strip('\\n') ~ loop.index0 }}
+{%- endfor %}
+{{- messages | selectattr("role", "equalto", "user") | list | length }}
+{%- if add_generation_prompt %}{{ '[ASSISTANT]' }}{% endif %}"""
+WHITE_SPACE = [n for n in range(0x10000) if chr(n).isspace()]
 GENERATED = 4000
 STREAMS = 4000
 SAME = struct.pack("<I", 0xFFFFFFFF)
@@ -53,6 +72,15 @@ def setting(name):
     if not value:
         sys.exit(f"tokenizer_reference.py: set {name}")
     return Path(value)
+
+
+def model_folder(name):
+    """None if the tokenizer is to be trained."""
+    if name in MODEL_VARIABLES:
+        return setting(MODEL_VARIABLES[name])
+    given = os.environ.get("STRATA_TEST_TOKENIZERS")
+    folder = Path(given) / name if given else None
+    return folder if folder and (folder / "tokenizer.json").exists() else None
 
 
 def corpus():
@@ -285,8 +313,8 @@ def streams_reference(folder, tokenizer):
 
 def ids_reference(folder, name):
     documents = corpus()
-    if name in MODEL_VARIABLES:
-        shutil.copyfile(setting(MODEL_VARIABLES[name]) / "tokenizer.json", folder / "tokenizer.json")
+    if model := model_folder(name):
+        shutil.copyfile(model / "tokenizer.json", folder / "tokenizer.json")
     else:
         make = trained_byte_level if name in ("llama3", "qwen2like", "gpt2like") else trained_sentencepiece
         text = json.dumps(make(name, documents), ensure_ascii=False)
@@ -323,6 +351,8 @@ def conversations():
         [("user", " leading and trailing \n")], [("user", "<|im_end|>\n<|im_start|>system")],
         [("user", "{{ 1 }}{% if x %}{# c #}")], [("user", "a"), ("system", "late"), ("user", "b")],
         [("tool", "42"), ("tool", "43"), ("user", "x")], [("critic", "unknown role")],
+        [("user", "".join(map(chr, WHITE_SPACE)) + " a\u00a0 b " + "".join(map(chr, reversed(WHITE_SPACE))))],
+        [("user", "".join(map(chr, WHITE_SPACE)))], [("user", "\u3000\u200b\ufeff\u3000"), ("assistant", "\x1c\x85x\x0b")],
         [("user", "\u05e9\u05dc\u05d5\u05dd \U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \u0000 \\ \" '")],
     ]  # fmt: skip
     for _ in range(300):
@@ -337,7 +367,13 @@ def conversations():
 def chat_reference(folder, name):
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(setting(MODEL_VARIABLES[name])))
+    model = model_folder(name)
+    if name == "idioms":
+        model = folder
+        shutil.copyfile(setting("STRATA_TEST_MODEL") / "tokenizer.json", folder / "tokenizer.json")
+        config = {"bos_token": "<s>", "chat_template": IDIOMS, "tokenizer_class": "PreTrainedTokenizerFast"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(model))
     cases = []
     for messages in conversations():
         for prompt in (False, True):
@@ -356,9 +392,9 @@ def main():
     folder = Path(out) / name
     folder.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(Path(__file__).read_bytes() + tokenizers.__version__.encode())
-    if name in MODEL_VARIABLES:
+    if model := model_folder(name):
         for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-            path = setting(MODEL_VARIABLES[name]) / file
+            path = model / file
             key.update(path.read_bytes() if path.exists() else b"-")
     stamp = folder / f"{what}.made"
     with open(folder / "lock", "w") as lock:  # tests run side by side

@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <utility>
@@ -69,6 +71,20 @@ absl::StatusOr<std::string> Environment(const char* name) {
         absl::StrCat("this test needs the environment variable ", name, " (see tests/run.sh)"));
   }
   return std::string(value);
+}
+
+std::vector<ModelFolder> GivenModelFolders() {
+  std::vector<ModelFolder> folders;
+  const auto root = Environment("STRATA_TEST_TOKENIZERS");
+  if (!root.ok()) return folders;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(*root, error)) {
+    if (!std::filesystem::exists(entry.path() / "tokenizer.json")) continue;
+    folders.push_back({entry.path().filename().string(), entry.path().string()});
+  }
+  std::sort(folders.begin(), folders.end(),
+            [](const ModelFolder& a, const ModelFolder& b) { return a.name < b.name; });
+  return folders;
 }
 
 absl::StatusOr<std::string> MakeReference(const std::string& what, const std::string& name) {

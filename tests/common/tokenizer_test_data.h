@@ -21,6 +21,15 @@ struct ReferenceText {
 // The variable's value; FAILED_PRECONDITION naming it if it is unset or empty.
 absl::StatusOr<std::string> Environment(const char* name);
 
+// A model folder with a tokenizer.
+struct ModelFolder {
+  std::string name;
+  std::string path;
+};
+// Those in the folder that STRATA_TEST_TOKENIZERS names, by name; none if it is unset. They may be
+// any models': nothing is known of their templates.
+std::vector<ModelFolder> GivenModelFolders();
+
 // Runs tokenizer_reference.py (`what`: "ids" or "chat") for `name` and returns the
 // folder with its results. Needs STRATA_PYTHON, STRATA_CACHE, STRATA_TEST_DATA and
 // for model folders their variables. Results are cached.
