@@ -412,6 +412,53 @@ TEST_F(LoadingTest, TruncatedWeights) {
   }
 }
 
+TEST_F(LoadingTest, ShardsThatDoNotBelongTogether) {
+  std::filesystem::remove(dir_ / "model.safetensors");
+  TinyModel model;
+  model.shards = 3;
+  model.Write(dir_.path());
+  ASSERT_TRUE(Engine::Load(Options(dir_.path())).ok());
+  const std::string index = ReadWholeFile(dir_ / "model.safetensors.index.json");
+  const std::string part = ReadWholeFile(dir_ / "part-1.safetensors");
+
+  std::filesystem::remove(dir_ / "part-1.safetensors");
+  Refused(ErrorCode::kNotFound, "part-1.safetensors");
+  WriteFile(dir_ / "part-1.safetensors", part.substr(0, part.size() / 2));
+  Refused(ErrorCode::kInvalidArgument, "part-1.safetensors: truncated");
+  // A shard twice, and the tensors of another nowhere.
+  WriteFile(dir_ / "part-1.safetensors", ReadWholeFile(dir_ / "part-0.safetensors"));
+  Refused(ErrorCode::kInvalidArgument, "");
+  WriteFile(dir_ / "part-1.safetensors", part);
+
+  for (const auto& [damaged, says] : std::vector<std::pair<std::string, std::string>>{
+           {index.substr(0, index.size() / 2), "index.json"},
+           {"", "index.json"},
+           {"[]", "weight_map"},
+           {"{}", "\"weight_map\" is missing"},
+           {R"({"weight_map": {}})", "\"weight_map\" is missing"},
+           {R"({"weight_map": {"a": 7}})", "no proper file name"},
+           {R"({"weight_map": {"a": "../part-0.safetensors"}})", "no proper file name"}}) {
+    WriteFile(dir_ / "model.safetensors.index.json", damaged);
+    Refused(ErrorCode::kInvalidArgument, says);
+  }
+  WriteFile(dir_ / "model.safetensors.index.json",
+            R"({"weight_map": {"a": "part-9.safetensors"}})");
+  Refused(ErrorCode::kNotFound, "part-9.safetensors");
+}
+
+// Optional, but not to be guessed at if it is there.
+TEST_F(LoadingTest, DamagedGenerationConfig) {
+  for (const char* damaged : {"", "{", "nonsense"}) {
+    WriteFile(dir_ / "generation_config.json", damaged);
+    Refused(ErrorCode::kInvalidArgument, "generation_config.json");
+  }
+  WriteFile(dir_ / "generation_config.json", R"({"eos_token_id": [3, 5]})");
+  auto engine = Engine::Load(Options(dir_.path()));
+  ASSERT_TRUE(engine.ok()) << engine.status().message();
+  EXPECT_EQ((*engine)->info().eos_token_ids[0], 3);
+  EXPECT_EQ((*engine)->info().eos_token_ids[1], 5);
+}
+
 TEST_F(LoadingTest, ConfigThatDoesNotFit) {
   ReplaceInConfig("\"hidden_size\": 48", "\"hidden_size\": 64");
   Refused(ErrorCode::kInvalidArgument, "has shape");

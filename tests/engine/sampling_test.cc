@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "services/verify/engine/philox.h"
+#include "tests/engine/chi_square.h"
 
 namespace strata::engine {
 namespace {
@@ -271,8 +272,8 @@ TEST(SamplingDistribution, FiltersBreakTiesByLowestId) {
   EXPECT_THAT(SamplingDistribution(logits, {.temperature = 1, .top_p = 0.01f}, none),
               ElementsAre(0, 1, 0, 0, 0));
   EXPECT_THAT(SamplingDistribution(logits, {.temperature = 1, .min_p = 1}, none),
-              ElementsAre(0, testing::DoubleEq(1.0 / 3), testing::DoubleEq(1.0 / 3),
-                          testing::DoubleEq(1.0 / 3), 0));
+              ElementsAre(0, ::testing::DoubleEq(1.0 / 3), ::testing::DoubleEq(1.0 / 3),
+                          ::testing::DoubleEq(1.0 / 3), 0));
 }
 
 TEST(SamplingDistribution, TopPKeepsTheSmallestSufficientSet) {
@@ -314,12 +315,6 @@ TEST(TokenHistory, PopUndoesPush) {
 
 // --- Sampled frequencies ---
 
-// The 99.9 % quantile of chi-square, by Wilson and Hilferty.
-double ChiSquareLimit(int degrees) {
-  const double a = 2.0 / (9.0 * degrees);
-  return degrees * std::pow(1 - a + 3.0902 * std::sqrt(a), 3);
-}
-
 TEST(SampleToken, FrequenciesMatchTheDistribution) {
   constexpr int kDraws = 40000;
   std::mt19937_64 random(11);
@@ -337,32 +332,9 @@ TEST(SampleToken, FrequenciesMatchTheDistribution) {
         params.seed = i % 2 == 0 ? 99 : 1000 + i;
         ++counts[SampleToken(logits, params, history, i % 2 == 0 ? i : 17, scratch)];
       }
-      // Cells that expect fewer than 8 draws are merged into one.
-      double statistic = 0;
-      double rest_expected = 0;
-      double rest_count = 0;
-      int cells = 0;
-      for (int i = 0; i < size; ++i) {
-        const double mean = expected[i] * kDraws;
-        if (expected[i] == 0) {
-          EXPECT_EQ(counts[i], 0) << "token " << i << " was filtered out";
-        } else if (mean < 8) {
-          rest_expected += mean;
-          rest_count += counts[i];
-        } else {
-          statistic += (counts[i] - mean) * (counts[i] - mean) / mean;
-          ++cells;
-        }
-      }
-      if (rest_expected > 1) {
-        statistic += (rest_count - rest_expected) * (rest_count - rest_expected) / rest_expected;
-        ++cells;
-      }
-      if (cells > 1) {
-        EXPECT_LT(statistic, ChiSquareLimit(cells - 1))
-            << "temperature " << params.temperature << ", " << size << " tokens, " << cells
-            << " cells";
-      }
+      SCOPED_TRACE(::testing::Message()
+                   << "temperature " << params.temperature << ", " << size << " tokens");
+      testing::ExpectDrawnFrom(counts, expected);
     }
   }
 }
@@ -386,7 +358,7 @@ TEST(SampleToken, NeighbouringPositionsAreIndependent) {
     const double mean = p[i / 4] * p[i % 4] * kDraws;
     statistic += (counts[i] - mean) * (counts[i] - mean) / mean;
   }
-  EXPECT_LT(statistic, ChiSquareLimit(15));
+  EXPECT_LT(statistic, testing::ChiSquareLimit(15, testing::kQuantile999));
 }
 
 // --- Log-probabilities ---

@@ -134,7 +134,8 @@ class MixedLoad:
                 process.kill()
         with self._lock:
             self.tally.statuses[process.returncode] += 1
-            if cancel and process.returncode == harness.INTERRUPTED:
+            # The second: before it listened to signals.
+            if cancel and process.returncode in (harness.INTERRUPTED, -signal.SIGINT):
                 self.tally.cancelled += 1
             elif process.returncode != harness.SUCCESS:
                 self.tally.failures.append(error.decode("utf-8", "replace")[-500:])

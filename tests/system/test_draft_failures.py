@@ -13,6 +13,8 @@ PROMPT = "Write a long story about a lighthouse keeper and his dog."
 LONG = ["--chat", "--max-tokens", "256", "--ignore-eos"]
 # Long enough for a draft service to come back while the answer goes on.
 LONGER = ["--chat", "--max-tokens", "900", "--ignore-eos"]
+EITHER_WAY = pytest.mark.parametrize("sampling", [[], ["--temperature", "0.9", "--seed", "3"]],
+                                     ids=["greedy", "sampled"])
 
 
 class Pair:
@@ -21,10 +23,11 @@ class Pair:
     def __init__(self, folder: Path, corpus: Path) -> None:
         self._folder = folder
         self._corpus = corpus
-        self.metrics = metrics.Endpoint(folder, "draft")
-        self.draft = harness.start_draft(folder, "--corpus", str(corpus), *self.metrics.arguments)
+        self.draft = harness.start_draft(folder, "--corpus", str(corpus))
+        self.metrics = metrics.Endpoint(folder, "verify")
         try:
-            self.verify = harness.start_verify(folder, "--draft-address", self.draft.address)
+            self.verify = harness.start_verify(folder, "--draft-address", self.draft.address,
+                                               *self.metrics.arguments)
         except BaseException:
             self.draft.close()
             raise
@@ -32,11 +35,11 @@ class Pair:
     def restart_draft(self) -> None:
         self.draft.close()
         self.draft = harness.start_draft(self._folder, "--corpus", str(self._corpus),
-                                         *self.metrics.arguments, listen=self.draft.address)
+                                         listen=self.draft.address)
 
-    def messages(self) -> float:
-        """Steps that the draft service, as it runs now, has drafted for."""
-        return self.metrics.scrape()("strata_draft_messages_total")
+    def answers(self) -> float:
+        """Steps that the draft service has drafted for in time."""
+        return self.metrics.scrape()("strata_verify_draft_answers_total")
 
     def close(self) -> None:
         self.verify.close()
@@ -66,8 +69,7 @@ def wait_for_drafts(service: harness.Service) -> None:
     assert harness.info(service)["draft_available"] is True
 
 
-@pytest.mark.parametrize("sampling", [[], ["--temperature", "0.9", "--seed", "3"]],
-                         ids=["greedy", "sampled"])
+@EITHER_WAY
 def test_killed_then_restarted(pair: Pair, sampling: list[str]) -> None:
     wait_for_drafts(pair.verify)
     expected = plain_text(pair.verify, *sampling)
@@ -90,42 +92,46 @@ def test_killed_then_restarted(pair: Pair, sampling: list[str]) -> None:
     wait_for_drafts(pair.verify)
 
 
+@EITHER_WAY
 @pytest.mark.parametrize("how", ["restarted", "continued"])
-def test_the_same_answer_is_drafted_again(pair: Pair, how: str) -> None:
+def test_the_same_answer_is_drafted_again(pair: Pair, how: str, sampling: list[str]) -> None:
     """The service comes back before the answer is over, and drafts the rest of it."""
     wait_for_drafts(pair.verify)
-    result = harness.strata(pair.verify, ["generate"], *LONGER, "--no-speculation", "--", PROMPT)
+    result = harness.strata(pair.verify, ["generate"], *LONGER, *sampling, "--no-speculation",
+                            "--", PROMPT)
     assert result.returncode == harness.SUCCESS, result.stderr
-    with harness.RunningGeneration(pair.verify, PROMPT, *LONGER) as generation:
+    with harness.RunningGeneration(pair.verify, PROMPT, *LONGER, *sampling) as generation:
         generation.read_some()
         if how == "restarted":
             pair.draft.kill()
-            pair.restart_draft()
-            before = 0.0
         else:
-            before = pair.messages()
             pair.draft.suspend()
             generation.read_some(300)
+        # From here on nothing answers until it is back, and nobody else asks it.
+        before = pair.answers()
+        if how == "restarted":
+            pair.restart_draft()
+        else:
             pair.draft.resume()
-        # Nobody else asks it.
-        harness.wait_until(lambda: pair.messages() > before + 3, "drafts for the same answer")
+        harness.wait_until(lambda: pair.answers() > before + 3, "drafts for the same answer")
         generation.read_some()
         code, text, error = generation.finish()
     assert code == harness.SUCCESS, error
     assert text == result.stdout
 
 
-def test_stopped_then_continued(pair: Pair) -> None:
+@EITHER_WAY
+def test_stopped_then_continued(pair: Pair, sampling: list[str]) -> None:
     """A hung peer: the connection stands, nothing comes."""
     wait_for_drafts(pair.verify)
-    expected = plain_text(pair.verify)
-    with harness.RunningGeneration(pair.verify, PROMPT, *LONG) as generation:
+    expected = plain_text(pair.verify, *sampling)
+    with harness.RunningGeneration(pair.verify, PROMPT, *LONG, *sampling) as generation:
         generation.read_some()
         pair.draft.suspend()
         code, text, error = generation.finish()
     assert code == harness.SUCCESS, error
     assert text == expected
-    answer = harness.generate(pair.verify, PROMPT, *LONG)
+    answer = harness.generate(pair.verify, PROMPT, *LONG, *sampling)
     assert answer["text"].strip() == expected.strip()
 
     pair.draft.resume()

@@ -34,7 +34,8 @@ class Verifier(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=["remote bf16 fixed", "embedded bf16 fixed",
-                                        "off bf16 fixed", "embedded fp32 fixed",
+                                        "off bf16 fixed", "remote fp32 fixed",
+                                        "embedded fp32 fixed", "off fp32 fixed",
                                         "embedded bf16 measured", "embedded int8 fixed"])
 def verifier(request: pytest.FixtureRequest, corpus: Path, draft: harness.Service,
              tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verifier]:

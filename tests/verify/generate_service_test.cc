@@ -146,6 +146,67 @@ TEST_F(GenerateServiceTest, DraftsChangeNothingAndAreCounted) {
   }
 }
 
+TEST_F(GenerateServiceTest, TimeGoesToThePartThatTookIt) {
+  v1::GenerateRequest request = Good();
+  request.set_max_tokens(60);
+  const v1::GenerationStatistics drafted = Run(request).last.statistics();
+  EXPECT_GT(drafted.prefill_seconds(), 0);
+  EXPECT_GT(drafted.draft_seconds(), 0);
+  EXPECT_GT(drafted.verify_seconds(), 0);
+  EXPECT_LE(drafted.prefill_seconds() + drafted.draft_seconds() + drafted.verify_seconds(),
+            drafted.total_seconds());
+
+  request.mutable_speculation()->set_disabled(true);
+  const v1::GenerationStatistics plain = Run(request).last.statistics();
+  EXPECT_GT(plain.prefill_seconds(), 0);
+  EXPECT_EQ(plain.draft_seconds(), 0);
+  EXPECT_GT(plain.verify_seconds(), 0);
+
+  // The one token is the prompt's own.
+  request.set_max_tokens(1);
+  request.clear_speculation();
+  const v1::GenerationStatistics one = Run(request).last.statistics();
+  EXPECT_GT(one.prefill_seconds(), 0);
+  EXPECT_EQ(one.draft_seconds(), 0);
+  EXPECT_EQ(one.verify_seconds(), 0);
+}
+
+// Of the model, whatever was sampled by: generate.proto, TokenLogprob.
+TEST_F(GenerateServiceTest, LogProbabilitiesAreTheModelsOwn) {
+  v1::GenerateRequest request = Good();
+  request.set_logprobs(true);
+  request.set_top_logprobs(3);
+  request.mutable_sampling()->set_temperature(0.7f);
+  request.mutable_sampling()->set_top_k(9);
+  request.mutable_sampling()->set_repetition_penalty(1.5f);
+  request.mutable_sampling()->set_presence_penalty(0.6f);
+  request.mutable_sampling()->set_seed(4);
+  grpc::ClientContext context;
+  auto stream = stub_->Generate(&context, request);
+  std::vector<v1::TokenLogprob> reported;
+  for (v1::GenerateResponse response; stream->Read(&response);) {
+    reported.insert(reported.end(), response.logprobs().begin(), response.logprobs().end());
+  }
+  ASSERT_TRUE(stream->Finish().ok());
+  ASSERT_EQ(reported.size(), 20u);
+  std::vector<int32_t> path = tokenizer_.Encode(request.text(), true);
+  std::vector<float> logits(kFakeVocab);
+  for (const v1::TokenLogprob& token : reported) {
+    FakeLogits(path, logits);
+    double total = 0;
+    for (const float logit : logits) total += std::exp(logit);
+    EXPECT_NEAR(token.logprob(), logits[token.id()] - std::log(total), 1e-5);
+    ASSERT_EQ(token.top_size(), 3);
+    std::vector<float> sorted = logits;
+    std::sort(sorted.begin(), sorted.end(), std::greater<>());
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(logits[token.top(i).id()], sorted[i]);
+      EXPECT_NEAR(token.top(i).logprob(), sorted[i] - std::log(total), 1e-5);
+    }
+    path.push_back(static_cast<int32_t>(token.id()));
+  }
+}
+
 TEST_F(GenerateServiceTest, AMissingSeedIsDrawnAndReported) {
   v1::GenerateRequest request = Good();
   request.mutable_sampling()->set_temperature(1);
@@ -202,6 +263,33 @@ TEST_F(GenerateServiceTest, BadRequestsAreRefusedWithASentence) {
       {"empty stop", [](auto& r) { r.add_stop(""); }, invalid, "0 bytes"},
       {"long stop", [](auto& r) { r.add_stop(std::string(257, 'x')); }, invalid, "257 bytes"},
       {"stop id", [](auto& r) { r.add_stop_token_ids(64); }, invalid, "stop_token_ids holds 64"},
+      {"1,025 stop ids",
+       [](auto& r) {
+         for (int i = 0; i < 1025; ++i) r.add_stop_token_ids(1);
+       },
+       invalid, "stop_token_ids has 1025"},
+      {"4,097 messages",
+       [](auto& r) {
+         for (int i = 0; i < 4097; ++i) r.mutable_chat()->add_messages()->set_role("user");
+       },
+       invalid, "4097 messages"},
+      {"long role",
+       [](auto& r) { r.mutable_chat()->add_messages()->set_role(std::string(129, 'r')); }, invalid,
+       "129"},
+      {"text of 8 MiB and a byte", [](auto& r) { r.set_text(std::string((8 << 20) + 1, 'a')); },
+       invalid, "8388609"},
+      {"messages of 8 MiB and a byte",
+       [](auto& r) {
+         v1::ChatMessage* message = r.mutable_chat()->add_messages();
+         message->set_role("user");
+         message->set_content(std::string(8 << 20, 'a'));
+       },
+       invalid, "8388612"},
+      {"predicted text of 8 MiB and a byte",
+       [](auto& r) {
+         r.mutable_speculation()->set_predicted_text(std::string((8 << 20) + 1, 'a'));
+       },
+       invalid, "8388609"},
       {"logprobs", [](auto& r) { r.set_top_logprobs(21); }, invalid, "top_logprobs is 21"},
       {"tenant", [](auto& r) { r.set_tenant(std::string(129, 't')); }, invalid, "tenant has 129"},
       {"request id", [](auto& r) { r.set_request_id(std::string(129, 'i')); }, invalid,

@@ -25,7 +25,7 @@ constexpr TokenId kAnswer = 7;
 // Answers every request with the one token kAnswer, unless told to misbehave.
 class FakeService final : public v1::DraftService::Service {
  public:
-  enum Mode { kGood, kSilent, kInvalid, kRefuse, kForget, kLeave };
+  enum Mode { kGood, kSilent, kInvalid, kRefuse, kForget, kLeave, kNewTier, kNewStatus };
   std::atomic<Mode> mode = kGood;
   std::atomic<int> whole = 0;
   std::atomic<int> streams = 0;
@@ -58,12 +58,13 @@ class FakeService final : public v1::DraftService::Service {
         answer->set_epoch(sequence.epoch());
         answer->set_status(now == kForget && sequence.position() > 0 ? v1::SEQUENCE_STATUS_UNKNOWN
                                                                      : v1::SEQUENCE_STATUS_OK);
+        if (now == kNewStatus) answer->set_status(static_cast<v1::SequenceStatus>(77));
         answer->set_position(sequence.position() + sequence.tokens_size());
         v1::DraftTree* tree = answer->mutable_tree();
         tree->add_tokens(now == kInvalid ? 1u << 31 : kAnswer);
         tree->add_parents(-1);
         tree->add_confidences(0.5f);
-        tree->add_tiers(v1::TIER_MODEL);
+        tree->add_tiers(now == kNewTier ? static_cast<v1::Tier>(99) : v1::TIER_MODEL);
       }
       if (!stream->Write(response)) break;
       if (now == kLeave) return {grpc::UNAVAILABLE, "draining"};
@@ -327,6 +328,22 @@ TEST_F(RemoteDraft, InvalidTreesAreEmpty) {
   EXPECT_FALSE(reply.missed);
   service_.mode = FakeService::kGood;
   EXPECT_EQ(Ask().tree.size(), 1);
+}
+
+// Of a draft service of another version: a tier that is not known here drafts like any other, a
+// status that is not known is no draft.
+TEST_F(RemoteDraft, NumbersThatAreNotKnownHereDoNoHarm) {
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  service_.mode = FakeService::kNewTier;
+  DraftReply reply = Ask();
+  EXPECT_EQ(reply.tree.tokens, std::vector<TokenId>{kAnswer});
+  EXPECT_EQ(reply.tree.tiers, std::vector<TierKind>{TierKind::kUnspecified});
+  service_.mode = FakeService::kNewStatus;
+  reply = Ask();
+  EXPECT_TRUE(reply.tree.empty());
+  EXPECT_TRUE(source_->available());
+  service_.mode = FakeService::kGood;
+  EXPECT_TRUE(ResumesWithin(absl::Seconds(10)));
 }
 
 // Answers with one token of its own; keeps what it was asked.

@@ -51,7 +51,8 @@ void FillStatistics(const GenerationStats& from, uint64_t seed, v1::GenerationSt
                                         from.drafted_by_position.end());
   to.mutable_accepted_by_position()->Add(from.accepted_by_position.begin(),
                                          from.accepted_by_position.end());
-  for (int tier = 1; tier < kTierKinds; ++tier) {
+  // Also what is of no tier that this service knows, as another version's may be.
+  for (int tier = 0; tier < kTierKinds; ++tier) {
     if (from.drafted_by_tier[tier] == 0) continue;
     v1::TierCount& count = *to.add_by_tier();
     count.set_tier(static_cast<v1::Tier>(tier));

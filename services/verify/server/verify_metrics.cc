@@ -99,7 +99,9 @@ void CollectSteps(const SchedulerCounters& counters, Page& page) {
 
 void CollectNodes(const SchedulerCounters& counters, Page& page) {
   const auto each_tier = [&](const char* name, const char* help, auto member) {
-    for (size_t tier = 1; tier < kTierKinds; ++tier) {
+    for (size_t tier = 0; tier < kTierKinds; ++tier) {
+      // Of a tier that this service does not know, which only another version's draft service has.
+      if (tier == 0 && Number(counters.by_tier[tier].*member) == 0) continue;
       page.AddCounter(name, help, Number(counters.by_tier[tier].*member),
                       {{"tier", TierName(static_cast<TierKind>(tier))}});
     }
