@@ -227,9 +227,12 @@ TEST(CalibratedPolicyTest, LearnsWhichTierToFollow) {
   Calibration calibration;
   const EvidenceSources tiers = {nullptr, nullptr, nullptr, &model, &corpus};
   for (size_t at = 8; at + 4 < truth.size(); at += 4) {
-    LearnObservation(
-        ObserveAccepted(tiers, std::span(truth).first(at), std::span(truth).subspan(at, 4)), 11,
-        calibration);
+    Observation observation =
+        ObserveAccepted({nullptr, nullptr, nullptr, &model, nullptr}, std::span(truth).first(at),
+                        std::span(truth).subspan(at, 4));
+    Observation* const observations[] = {&observation};
+    ObserveCorpus(corpus, observations, absl::InfiniteFuture());
+    LearnObservation(observation, 11, calibration);
   }
   EXPECT_EQ(calibration.observations(), 147u * 4);
   DraftTree tree;
@@ -240,6 +243,36 @@ TEST(CalibratedPolicyTest, LearnsWhichTierToFollow) {
                        .tree = &tree};
   GrowTrees({}, {&job, 1}, absl::InfiniteFuture());
   EXPECT_EQ(tree.tokens, Tokens(truth.begin() + 100, truth.begin() + 105));
+}
+
+TEST(CalibratedPolicyTest, ObservesTheCorpusOfSeveralSequencesTogether) {
+  const World world(3);
+  Observation whole =
+      ObserveAccepted({nullptr, &world.context, nullptr, nullptr, &world.corpus},
+                      std::span(world.sequence).first(5), std::span(world.sequence).subspan(5, 30));
+  std::vector<Observation> parts(3);
+  std::vector<Observation*> pointers;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    parts[i] = ObserveAccepted({nullptr, &world.context, nullptr, nullptr, nullptr},
+                               std::span(world.sequence).first(5 + 10 * i),
+                               std::span(world.sequence).subspan(5 + 10 * i, 10));
+    pointers.push_back(&parts[i]);
+  }
+  ObserveCorpus(world.corpus, pointers, absl::InfinitePast());
+  for (const Observation& part : parts) {
+    for (const TierEvidence& evidence : part.evidence) EXPECT_EQ(evidence[4].levels, 0);
+  }
+  ObserveCorpus(world.corpus, pointers, absl::InfiniteFuture());
+  for (size_t i = 0; i < 30; ++i) {
+    const Evidence& got = parts[i / 10].evidence[i % 10][4];
+    const Evidence& want = whole.evidence[i][4];
+    ASSERT_GT(want.levels, 0);
+    ASSERT_EQ(got.levels, want.levels);
+    for (int level = 0; level < want.levels; ++level) {
+      EXPECT_EQ(got.level[level].order, want.level[level].order);
+      EXPECT_EQ(got.level[level].total, want.level[level].total);
+    }
+  }
 }
 
 TEST(CalibratedPolicyTest, OptionsOutOfRangeAreNamed) {

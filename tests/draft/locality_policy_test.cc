@@ -25,7 +25,7 @@ DraftTree DraftFrom(const std::vector<const Tier*>& tiers, DraftLimits limits,
                     LocalityOptions options = {}, const Tokens& context = kContext) {
   DraftTree tree;
   limits.vocab_size = limits.vocab_size == 0 ? 1000 : limits.vocab_size;
-  DraftByLocality(options, tiers, context, limits, tree);
+  DraftByLocality(options, tiers, context, limits, absl::InfiniteFuture(), tree);
   const absl::Status status =
       ValidateDraftTree(tree, limits.vocab_size, static_cast<int>(limits.node_budget));
   EXPECT_TRUE(status.ok()) << status;

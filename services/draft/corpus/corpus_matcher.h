@@ -9,6 +9,7 @@
 
 #include "services/draft/corpus/context_cache.h"
 #include "services/draft/tiers/evidence.h"
+#include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
 
@@ -33,7 +34,7 @@ class CorpusMatcher {
     int order;  // of the row
   };
   // Queries that are answered together; more come one batch after another.
-  static constexpr size_t kBatch = 16;
+  static constexpr size_t kBatch = kMatchBatch;
 
   void MatchBatch(std::span<const MatchQuery> queries, int levels, std::span<Evidence> out);
   uint64_t Tag(const ContextTail& tail, int order) const;

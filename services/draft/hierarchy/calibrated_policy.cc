@@ -143,7 +143,7 @@ class Growth {
   int32_t expanding_ = -1;
 };
 
-// Asks one tier for several contexts in one call.
+// Asks one tier for several contexts together.
 class TierBatch {
  public:
   void Clear() {
@@ -154,22 +154,27 @@ class TierBatch {
     queries_.push_back(query);
     targets_.push_back(target);
   }
-  void Run(const Tier& tier) {
-    if (queries_.empty()) return;
-    // The usual case needs no copy.
-    if (queries_.size() == 1) {
-      tier.Match(queries_, kMaxLevels, {targets_[0], 1});
-      return;
+  // What is not asked for by `deadline` stays as it is.
+  void Run(const Tier& tier, absl::Time deadline) {
+    const std::span<const MatchQuery> queries(queries_);
+    for (size_t begin = 0; begin < queries.size(); begin += kMatchBatch) {
+      if (SteadyNow() >= deadline) return;
+      const size_t size = std::min(kMatchBatch, queries.size() - begin);
+      // The usual case needs no copy.
+      if (size == 1) {
+        tier.Match(queries.subspan(begin, 1), kMaxLevels, {targets_[begin], 1});
+        continue;
+      }
+      const auto answers = std::span(answers_).first(size);
+      tier.Match(queries.subspan(begin, size), kMaxLevels, answers);
+      for (size_t i = 0; i < size; ++i) *targets_[begin + i] = answers[i];
     }
-    answers_.resize(queries_.size());
-    tier.Match(queries_, kMaxLevels, answers_);
-    for (size_t i = 0; i < targets_.size(); ++i) *targets_[i] = answers_[i];
   }
 
  private:
   std::vector<MatchQuery> queries_;
   std::vector<Evidence*> targets_;
-  std::vector<Evidence> answers_;
+  std::array<Evidence, kMatchBatch> answers_;
 };
 
 // Whether one of the first `tiers` tiers knows the context.
@@ -178,9 +183,10 @@ bool AnyEvidence(const TierEvidence& evidence, int tiers) {
                      [](const Evidence& tier) { return tier.levels > 0; });
 }
 
-// One round: the evidence for expanding() of each of `growing`.
-void GatherEvidence(std::span<Growth* const> growing, std::span<TierEvidence> evidence,
-                    TierBatch& batch) {
+// One round: the evidence for expanding() of each of `growing`, as far as it is there by
+// `deadline`.
+void GatherEvidence(std::span<Growth* const> growing, absl::Time deadline,
+                    std::span<TierEvidence> evidence, TierBatch& batch) {
   for (int tier = 0; tier < kEvidenceTierCount; ++tier) {
     // Growths that share the tier are asked for together: all of them for a corpus, neighbours
     // for the rest.
@@ -197,14 +203,14 @@ void GatherEvidence(std::span<Growth* const> growing, std::span<TierEvidence> ev
         continue;
       }
       if (source != asked) {
-        if (asked != nullptr) batch.Run(*asked);
+        if (asked != nullptr) batch.Run(*asked, deadline);
         batch.Clear();
         asked = source;
       }
       const Place& place = *growing[i]->expanding();
       batch.Add({&place.tail, place.max_order[tier]}, &evidence[i][tier]);
     }
-    if (asked != nullptr) batch.Run(*asked);
+    if (asked != nullptr) batch.Run(*asked, deadline);
   }
 }
 
@@ -237,7 +243,7 @@ void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
   TierBatch batch;
   Calibration::Workspace workspace;
   while (!growing.empty() && SteadyNow() < deadline) {
-    GatherEvidence(growing, std::span(evidence).first(growing.size()), batch);
+    GatherEvidence(growing, deadline, std::span(evidence).first(growing.size()), batch);
     for (size_t i = 0; i < growing.size(); ++i) growing[i]->Grow(evidence[i], workspace);
     std::erase_if(growing, [](const Growth* growth) { return growth->expanding() == nullptr; });
   }
@@ -249,8 +255,9 @@ Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenI
   tokens = tokens.first(std::min(tokens.size(), kMaxLearned));
   if (tokens.empty() || context.empty()) return observation;
   observation.tokens.assign(tokens.begin(), tokens.end());
-  std::vector<ContextTail> tails = {ContextTail(context)};
+  std::vector<ContextTail>& tails = observation.contexts;
   tails.reserve(tokens.size());
+  tails.emplace_back(context);
   while (tails.size() < tokens.size()) {
     tails.push_back(tails.back().Extended(tokens[tails.size() - 1]));
   }
@@ -264,6 +271,18 @@ Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenI
     for (size_t i = 0; i < tails.size(); ++i) observation.evidence[i][tier] = answers[i];
   }
   return observation;
+}
+
+void ObserveCorpus(const Tier& corpus, std::span<Observation* const> observations,
+                   absl::Time deadline) {
+  static_assert(kEvidenceTiers.back() == TierKind::kCorpus);
+  TierBatch batch;
+  for (Observation* const observation : observations) {
+    for (size_t i = 0; i < observation->contexts.size(); ++i) {
+      batch.Add({&observation->contexts[i], kMaxContextOrder}, &observation->evidence[i].back());
+    }
+  }
+  batch.Run(corpus, deadline);
 }
 
 void LearnObservation(const Observation& observation, int64_t vocab_size,

@@ -49,14 +49,16 @@ struct CalibratedJob {
 // section 3.1, and OPT-Tree, arXiv 2406.17276.)
 //
 // The jobs grow in step, so that every round asks each tier once for all of them: a corpus on
-// disk answers a batch in one read. After `deadline` trees stay as far as they are.
+// disk answers kMatchBatch of them in one read. After `deadline` no tier is asked any more, and
+// trees stay as far as what was known by then takes them.
 void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
                absl::Time deadline);
 
 // Tokens that verification accepted, and what the tiers knew of the context of each.
 struct Observation {
   std::vector<TokenId> tokens;
-  // One a token.
+  // One a token each.
+  std::vector<ContextTail> contexts;
   std::vector<TierEvidence> evidence;
 };
 
@@ -64,6 +66,10 @@ struct Observation {
 // them yet.
 Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
                             std::span<const TokenId> tokens);
+// Adds what `corpus` knows, which those tokens do not change; asks for the contexts of all
+// `observations` together. After `deadline` the rest goes without.
+void ObserveCorpus(const Tier& corpus, std::span<Observation* const> observations,
+                   absl::Time deadline);
 // Teaches `calibration` what was observed, at any later time.
 void LearnObservation(const Observation& observation, int64_t vocab_size, Calibration& calibration);
 

@@ -81,9 +81,10 @@ class Drafter {
   // Frees every sequence of the session; the output of each still goes to the model tier.
   virtual void CloseSession(uint64_t session) = 0;
   // Applies the updates and fills answers[i] for updates[i] (resized to match). Never fails
-  // as a whole: each answer carries its own status. After `deadline` (of SteadyNow) remaining
-  // trees are left as they are, possibly empty. What is to be learned from the updates waits for
-  // Learn, so that nobody who waits for drafts waits for that.
+  // as a whole: each answer carries its own status. After `deadline` (of SteadyNow) no tier is
+  // asked any more, and trees are left as they are, possibly empty: it is overrun by one batch of
+  // the corpus (kMatchBatch) at most, and by what memory alone takes. What is to be learned from
+  // the updates waits for Learn, so that nobody who waits for drafts waits for that.
   virtual void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
                      std::vector<SequenceAnswer>& answers) = 0;
   // Learns what the session's updates so far teach; to be called when the answers are passed on.

@@ -59,7 +59,10 @@ struct Slot {
 // What an update taught, put by until the answer is out.
 struct Lesson {
   ModelKey key;
+  // The corpus is yet to be asked.
   Observation observation;
+  // Of the message. The corpus is not asked any later, because the session's next message may wait.
+  absl::Time deadline;
   std::vector<RowRanking> rankings;
   // Has output to teach the model tier; null if not.
   std::shared_ptr<Slot> slot;
@@ -125,13 +128,13 @@ class HierarchyDrafter final : public Drafter {
 
   // Applies one update; the answer's id, epoch and position are set already. The slot to draft for,
   // or null if the answer is complete.
-  std::shared_ptr<Slot> Apply(Session& session, const SequenceUpdate& update,
+  std::shared_ptr<Slot> Apply(Session& session, const SequenceUpdate& update, absl::Time deadline,
                               SequenceAnswer& answer);
   // The update's slot, made anew for position 0. Null if the answer is complete.
   std::shared_ptr<Slot> StartSequence(Session& session, const SequenceUpdate& update,
                                       SequenceAnswer& answer);
   std::shared_ptr<Slot> ContinueSequence(Session& session, const SequenceUpdate& update,
-                                         SequenceAnswer& answer);
+                                         absl::Time deadline, SequenceAnswer& answer);
   bool ApplyFeedback(const SequenceUpdate& update, const Sequence& sequence,
                      SequenceAnswer& answer);
   // What the update teaches besides what there was to observe. Needs the slot's lock for
@@ -242,6 +245,14 @@ void HierarchyDrafter::TakeLessons(Session& session) {
     absl::MutexLock lock(&session.mutex);
     lessons.swap(session.lessons);
   }
+  std::vector<Observation*> observations;
+  absl::Time deadline = absl::InfinitePast();
+  for (Lesson& lesson : lessons) {
+    if (lesson.observation.tokens.empty()) continue;
+    observations.push_back(&lesson.observation);
+    deadline = std::max(deadline, lesson.deadline);
+  }
+  trees_.ObserveCorpus(observations, deadline);
   for (const Lesson& lesson : lessons) {
     trees_.Learn(lesson.key, lesson.observation, session.vocab_size);
     if (!lesson.rankings.empty()) {
@@ -279,7 +290,7 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
         DraftPending(open->vocab_size, deadline, pending);
         ids = {updates[i].sequence_id};
       }
-      if (auto slot = Apply(*open, updates[i], answer); slot != nullptr) {
+      if (auto slot = Apply(*open, updates[i], deadline, answer); slot != nullptr) {
         pending.push_back({std::move(slot), &updates[i], &answer});
       }
     }
@@ -305,7 +316,7 @@ void HierarchyDrafter::CountAnswers(std::span<const SequenceAnswer> answers) {
 }
 
 std::shared_ptr<Slot> HierarchyDrafter::Apply(Session& session, const SequenceUpdate& update,
-                                              SequenceAnswer& answer) {
+                                              absl::Time deadline, SequenceAnswer& answer) {
   if (absl::Status status =
           CheckUpdate(update, session.vocab_size, options_.limits.max_predicted_tokens);
       !status.ok()) {
@@ -319,8 +330,9 @@ std::shared_ptr<Slot> HierarchyDrafter::Apply(Session& session, const SequenceUp
                       options_.limits.max_sequence_tokens, " are allowed"));
     return nullptr;
   }
-  std::shared_ptr<Slot> slot = update.position == 0 ? StartSequence(session, update, answer)
-                                                    : ContinueSequence(session, update, answer);
+  std::shared_ptr<Slot> slot = update.position == 0
+                                   ? StartSequence(session, update, answer)
+                                   : ContinueSequence(session, update, deadline, answer);
   if (slot != nullptr && update.close) {
     Remove(session, update.sequence_id, slot, /*teach_rest=*/true);
     return nullptr;
@@ -413,6 +425,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
 
 std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
                                                          const SequenceUpdate& update,
+                                                         absl::Time deadline,
                                                          SequenceAnswer& answer) {
   std::shared_ptr<Slot> slot;
   {
@@ -442,12 +455,13 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
         // this either.
         Observation observation;
         if (update.has_feedback || update.node_budget > 0) {
-          observation =
-              trees_.Observe(RequestFor(update, *sequence, session.vocab_size), update.tokens);
+          observation = trees_.Observe(RequestFor(update, *sequence, session.vocab_size),
+                                       update.tokens, deadline);
         }
         sequence->Append(update.tokens);
         lesson = LessonOf(update, slot, *sequence);
         lesson.observation = std::move(observation);
+        lesson.deadline = deadline;
       }
     } else {
       Fail(answer, SequenceStatus::kUnknown, "");

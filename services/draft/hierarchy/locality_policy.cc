@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/steady_clock.h"
 #include "services/draft/tiers/evidence.h"
 
 namespace strata::draft {
@@ -23,8 +24,12 @@ struct TierChain {
 // paper has it).
 class ChainFinder {
  public:
-  ChainFinder(const Tier& tier, int64_t vocab_size, int max_chains, int length)
-      : tier_(tier), vocab_size_(vocab_size), max_chains_(max_chains), length_(length) {}
+  ChainFinder(const Tier& tier, int64_t vocab_size, int max_chains, int length, absl::Time deadline)
+      : tier_(tier),
+        vocab_size_(vocab_size),
+        max_chains_(max_chains),
+        length_(length),
+        deadline_(deadline) {}
 
   std::vector<TierChain> Find(const ContextTail& tail) && {
     // First the different next tokens, then other ways to go on after each.
@@ -51,9 +56,11 @@ class ChainFinder {
  private:
   bool full() const { return static_cast<int>(chains_.size()) >= max_chains_; }
 
+  // After the deadline nothing is known.
   Evidence Ask(const ContextTail& tail, int max_order, int levels) const {
     const MatchQuery query = {&tail, max_order};
     Evidence evidence;
+    if (SteadyNow() >= deadline_) return evidence;
     tier_.Match({&query, 1}, levels, {&evidence, 1});
     return evidence;
   }
@@ -99,6 +106,7 @@ class ChainFinder {
   const int64_t vocab_size_;
   const int max_chains_;
   const int length_;
+  const absl::Time deadline_;
   std::vector<TierChain> chains_;
 };
 
@@ -147,7 +155,8 @@ absl::Status ValidateLocalityOptions(const LocalityOptions& options) {
 }
 
 void DraftByLocality(const LocalityOptions& options, std::span<const Tier* const> tiers,
-                     std::span<const TokenId> context, const DraftLimits& limits, DraftTree& tree) {
+                     std::span<const TokenId> context, const DraftLimits& limits,
+                     absl::Time deadline, DraftTree& tree) {
   tree.Clear();
   if (limits.node_budget == 0 || context.empty()) return;
   int max_depth = options.chain_length;
@@ -159,7 +168,7 @@ void DraftByLocality(const LocalityOptions& options, std::span<const Tier* const
   for (const Tier* tier : tiers) {
     if (tier == nullptr) continue;
     // As many as the tree has more than a whole tree needs: those may be in it already.
-    ChainFinder finder(*tier, limits.vocab_size, options.max_chains + chains, max_depth);
+    ChainFinder finder(*tier, limits.vocab_size, options.max_chains + chains, max_depth, deadline);
     for (const TierChain& chain : std::move(finder).Find(tail)) {
       if (AddChain(chain, tier->kind(), max_depth, limits, tree) == 0) continue;
       if (++chains == options.max_chains) return;

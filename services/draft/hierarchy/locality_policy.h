@@ -5,6 +5,7 @@
 #include <span>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "common/base/draft_tree.h"
 #include "services/draft/hierarchy/draft_limits.h"
 #include "services/draft/tiers/tier.h"
@@ -31,9 +32,11 @@ absl::Status ValidateLocalityOptions(const LocalityOptions& options);
 //
 // Confidences: the share count / (total + 1) that the chain's first token had in its context (one
 // more than was seen, for what was not), also for the tokens after it, of which a chain does not
-// tell; siblings together at most 1. Null tiers are skipped. `tree` is replaced.
+// tell; siblings together at most 1. Null tiers are skipped. `tree` is replaced. After `deadline`
+// no tier is asked any more: the tree has the chains that were found by then, as long as they were.
 void DraftByLocality(const LocalityOptions& options, std::span<const Tier* const> tiers,
-                     std::span<const TokenId> context, const DraftLimits& limits, DraftTree& tree);
+                     std::span<const TokenId> context, const DraftLimits& limits,
+                     absl::Time deadline, DraftTree& tree);
 
 }  // namespace strata::draft
 

@@ -57,21 +57,28 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
                       .calibration = calibrations.back().get(),
                       .limits = request.limits,
                       .tree = request.tree});
-    } else if (SteadyNow() < deadline) {
+    } else {
       // The paper knows no recycled candidates.
       const std::array<const Tier*, 4> tiers = {request.predicted, request.context_tier,
                                                 sources.back().model.get(), corpus_.get()};
-      DraftByLocality(options_.locality, tiers, request.context, request.limits, *request.tree);
+      DraftByLocality(options_.locality, tiers, request.context, request.limits, deadline,
+                      *request.tree);
     }
   }
   GrowTrees(options_.calibrated, jobs, deadline);
 }
 
-Observation TreeDrafter::Observe(const TreeRequest& request,
-                                 std::span<const TokenId> tokens) const {
-  if (!IsCalibrated(request)) return {};
-  const Sources sources = SourcesOf(request);
+Observation TreeDrafter::Observe(const TreeRequest& request, std::span<const TokenId> tokens,
+                                 absl::Time deadline) const {
+  if (!IsCalibrated(request) || SteadyNow() >= deadline) return {};
+  Sources sources = SourcesOf(request);
+  sources.tiers.back() = nullptr;
   return ObserveAccepted(sources.tiers, request.context, tokens);
+}
+
+void TreeDrafter::ObserveCorpus(std::span<Observation* const> observations,
+                                absl::Time deadline) const {
+  if (corpus_ != nullptr) draft::ObserveCorpus(*corpus_, observations, deadline);
 }
 
 void TreeDrafter::Learn(const ModelKey& key, const Observation& observation,

@@ -53,9 +53,13 @@ class TreeDrafter {
   // `deadline` trees are left as they are, possibly empty.
   void Draft(std::span<const TreeRequest> requests, absl::Time deadline) const;
   // What there is to learn from `tokens`, which verification accepted after request.context;
-  // nothing for policies that do not learn. The context tier must not hold them yet; request.tree
-  // is not used.
-  Observation Observe(const TreeRequest& request, std::span<const TokenId> tokens) const;
+  // nothing for policies that do not learn, nor after `deadline`. The context tier must not hold
+  // them yet; request.tree is not used. The corpus, which takes the longest to ask and does not
+  // change with them, is left to ObserveCorpus.
+  Observation Observe(const TreeRequest& request, std::span<const TokenId> tokens,
+                      absl::Time deadline) const;
+  // Adds what the corpus knew, as far as it tells by `deadline`.
+  void ObserveCorpus(std::span<Observation* const> observations, absl::Time deadline) const;
   // Calibrates the drafts of `key` with what was observed.
   void Learn(const ModelKey& key, const Observation& observation, int64_t vocab_size) const;
   // Hands what was learned to the model store, where it is at least so many observations.

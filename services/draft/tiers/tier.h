@@ -1,6 +1,7 @@
 #ifndef STRATA_SERVICES_DRAFT_TIERS_TIER_H_
 #define STRATA_SERVICES_DRAFT_TIERS_TIER_H_
 
+#include <cstddef>
 #include <span>
 #include <vector>
 
@@ -8,6 +9,10 @@
 #include "services/draft/tiers/evidence.h"
 
 namespace strata::draft {
+
+// What a corpus on disk reads together. Whoever has a deadline asks for so many queries at a time:
+// to ask for more at once gains nothing.
+inline constexpr size_t kMatchBatch = 16;
 
 // A token database that can be asked what follows a context. Implementations say
 // for themselves what they hold and which methods are thread-safe.
