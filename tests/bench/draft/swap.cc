@@ -153,6 +153,7 @@ absl::Status CountResident(const fs::path& snapshot, ColdResult& result) {
 void Asked::Add(const Asked& other) {
   us.Add(other.us);
   late += other.late;
+  overdue += other.overdue;
   answers += other.answers;
   failed += other.failed;
   empty += other.empty;
@@ -197,6 +198,7 @@ absl::Status Asker::Ask(absl::Time begin, Asked& asked) {
   if (!status.ok()) return status;
   asked.us.Add(absl::ToDoubleMicroseconds(took));
   if (took > options_.deadline) ++asked.late;
+  if (took > options_.deadline + options_.tolerance) ++asked.overdue;
   for (size_t i = 0; i < live_.size(); ++i) {
     const v1::SequenceAnswer& answer = response.answers(static_cast<int>(i));
     if (request.sequences(static_cast<int>(i)).node_budget() > 0) {

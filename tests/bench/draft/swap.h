@@ -25,6 +25,9 @@ struct AskOptions {
   size_t batch = 4;
   uint32_t budget = 32;
   absl::Duration deadline = absl::Milliseconds(20);
+  // For the way there and back, for indexing prompts, and for the batch of corpus reads that was
+  // under way at the deadline.
+  absl::Duration tolerance = absl::Milliseconds(50);
   TextOptions text;
   uint64_t seed = 1;
 };
@@ -34,6 +37,8 @@ struct Asked {
   replay::Samples us;
   // Messages that took longer than the deadline.
   uint64_t late = 0;
+  // Those that took longer than deadline and tolerance.
+  uint64_t overdue = 0;
   // Answers: all that asked for a tree; another status than OK; trees without a node; trees with a
   // node of the corpus.
   uint64_t answers = 0;

@@ -1,8 +1,8 @@
 // strata-draft-swap: what verifiers notice when a draft service's corpus changes, or is cold. See
 // --help and tests/bench/README.md.
 //
-// Prints JSON on standard output. Ends with 0; 1 if an answer failed or anything else went
-// wrong, with a sentence on standard error; 2 for a wrong command line.
+// Prints JSON on standard output. Ends with 0; 1 if an answer failed, one of a cold corpus came too
+// late, or anything else went wrong, with a sentence on standard error; 2 for a wrong command line.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -30,6 +30,7 @@ struct Flags {
   std::vector<std::string> service_flags;
   AskOptions ask;
   double deadline_ms = 20;
+  double tolerance_ms = 50;
   bool cold = false;
   SwapOptions swap;
   double calm_s = 5;
@@ -62,6 +63,11 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--deadline-ms", flags.deadline_ms, "Time that a message gives the service")
       ->check(CLI::Range(0.1, 1e6))
+      ->capture_default_str();
+  app.add_option("--tolerance-ms", flags.tolerance_ms,
+                 "With --cold: how much later than the deadline an answer may come")
+      ->check(CLI::Range(0.0, 1e6))
+      ->needs(cold)
       ->capture_default_str();
   app.add_option("--block-cache-mb", flags.block_cache_mb, "The service's, in MiB")
       ->check(CLI::Range(1, 1 << 20))
@@ -109,14 +115,22 @@ Json ToJson(const replay::Samples& samples) {
 }
 
 Json ToJson(const Asked& asked) {
-  return {{"message_us", ToJson(asked.us)}, {"over_deadline", asked.late},
-          {"answers", asked.answers},       {"failed", asked.failed},
-          {"empty", asked.empty},           {"with_corpus", asked.with_corpus}};
+  return {{"message_us", ToJson(asked.us)},  {"over_deadline", asked.late},
+          {"overdue", asked.overdue},        {"answers", asked.answers},
+          {"failed", asked.failed},          {"empty", asked.empty},
+          {"with_corpus", asked.with_corpus}};
 }
 
-absl::Status Judge(uint64_t failed) {
-  if (failed == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat(failed, " answers failed"));
+absl::Status Judge(const Asked& asked) {
+  if (asked.failed == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(asked.failed, " answers failed"));
+}
+
+absl::Status JudgeTimes(const Asked& asked, const AskOptions& ask) {
+  if (asked.overdue == 0) return absl::OkStatus();
+  return absl::DeadlineExceededError(
+      absl::StrCat(asked.overdue, " messages were answered more than ",
+                   absl::FormatDuration(ask.tolerance), " after the deadline"));
 }
 
 absl::Status RunCold(const Flags& flags, const std::vector<replay::Row>& rows) {
@@ -128,6 +142,7 @@ absl::Status RunCold(const Flags& flags, const std::vector<replay::Row>& rows) {
   const auto result = Cold(options, rows);
   if (!result.ok()) return result.status();
   const Json json = {{"deadline_us", flags.deadline_ms * 1000},
+                     {"tolerance_us", flags.tolerance_ms * 1000},
                      {"rounds", options.rounds},
                      {"snapshot_bytes", result->snapshot_bytes},
                      {"resident_bytes", result->resident_bytes},
@@ -135,7 +150,11 @@ absl::Status RunCold(const Flags& flags, const std::vector<replay::Row>& rows) {
                      {"first", ToJson(result->first)},
                      {"next", ToJson(result->next)}};
   std::printf("%s\n", json.dump(2).c_str());
-  return Judge(result->first.failed + result->next.failed);
+  Asked all = result->first;
+  all.Add(result->next);
+  absl::Status status = Judge(all);
+  status.Update(JudgeTimes(all, options.ask));
+  return status;
 }
 
 absl::Status RunSwap(const Flags& flags, const std::vector<replay::Row>& rows) {
@@ -157,12 +176,13 @@ absl::Status RunSwap(const Flags& flags, const std::vector<replay::Row>& rows) {
   Asked all = result->before;
   all.Add(result->during);
   all.Add(result->after);
-  status.Update(Judge(all.failed));
+  status.Update(Judge(all));
   return status;
 }
 
 absl::Status Run(Flags flags) {
   flags.ask.deadline = absl::Milliseconds(flags.deadline_ms);
+  flags.ask.tolerance = absl::Milliseconds(flags.tolerance_ms);
   if (!flags.cold && flags.swap.to.empty()) {
     return absl::InvalidArgumentError("--to or --cold must say what to measure");
   }
