@@ -12,24 +12,32 @@ CalibrationStore::CalibrationStore(ModelStore* store, size_t max_calibrations)
 CalibrationStore::~CalibrationStore() { Save(); }
 
 std::shared_ptr<Calibration> CalibrationStore::Get(const ModelKey& key) {
+  std::shared_ptr<Calibration> calibration = Use(key);
+  DropExcess();
+  return calibration;
+}
+
+std::shared_ptr<const Calibration> CalibrationStore::Read(const ModelKey& key) { return Use(key); }
+
+std::shared_ptr<Calibration> CalibrationStore::Use(const ModelKey& key) {
   if (auto held = Held(key); held != nullptr) return held;
   std::shared_ptr<Calibration> calibration = Load(key);
-  {
-    absl::MutexLock lock(&mutex_);
-    // If another call was quicker, that one's may have learned already.
-    Entry& entry = entries_[key];
-    if (entry.calibration == nullptr) {
-      entry.calibration = std::move(calibration);
-      entry.saved = entry.calibration->observations();
-    }
-    entry.used = ++clock_;
-    entry.leaving = false;
-    calibration = entry.calibration;
+  absl::MutexLock lock(&mutex_);
+  // If another call was quicker, that one's may have learned already.
+  Entry& entry = entries_[key];
+  if (entry.calibration == nullptr) {
+    entry.calibration = std::move(calibration);
+    entry.saved = entry.calibration->observations();
   }
+  entry.used = ++clock_;
+  entry.leaving = false;
+  return entry.calibration;
+}
+
+void CalibrationStore::DropExcess() {
   // Again where the one chosen was wanted meanwhile, and so stays.
   while (EvictOne()) {
   }
-  return calibration;
 }
 
 std::shared_ptr<Calibration> CalibrationStore::Held(const ModelKey& key) {
@@ -95,6 +103,7 @@ void CalibrationStore::Save(uint64_t least_news) {
     for (const auto& [key, entry] : entries_) all.emplace_back(key, entry.calibration);
   }
   for (const auto& [key, calibration] : all) Keep(key, *calibration, least_news);
+  DropExcess();
 }
 
 void CalibrationStore::Keep(const ModelKey& key, const Calibration& calibration,

@@ -87,8 +87,9 @@ class Drafter {
   // the updates waits for Learn, so that nobody who waits for drafts waits for that.
   virtual void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
                      std::vector<SequenceAnswer>& answers) = 0;
-  // Learns what the session's updates so far teach; to be called when the answers are passed on.
-  // What is left undone the session's next Draft, or its end, does first.
+  // Learns what the session's updates so far teach, closes and evictions included; to be called
+  // when the answers are passed on. What is left undone the session's next Draft, or its end, does
+  // first. What a closed or evicted sequence holds counts as free at once, and is freed by this.
   virtual void Learn(uint64_t session) = 0;
   // Stateless: drafts for `context` without touching any tier's state.
   virtual absl::Status DraftOnce(const std::string& model_id,

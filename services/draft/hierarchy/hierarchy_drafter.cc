@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -66,6 +67,8 @@ struct Lesson {
   std::vector<RowRanking> rankings;
   // Has output to teach the model tier; null if not.
   std::shared_ptr<Slot> slot;
+  // Closed, its rest to be taught; null if not.
+  std::unique_ptr<Sequence> ended;
 };
 
 struct Session {
@@ -125,6 +128,7 @@ class HierarchyDrafter final : public Drafter {
   std::shared_ptr<Session> FindSession(uint64_t session) const;
   // Learns what is put by.
   void TakeLessons(Session& session);
+  void TeachEvicted();
 
   // Applies one update; the answer's id, epoch and position are set already. The slot to draft for,
   // or null if the answer is complete.
@@ -149,10 +153,11 @@ class HierarchyDrafter final : public Drafter {
                          int64_t vocab_size) const;
 
   // Takes the slot out of the session if it is still there, and retires it.
-  void Remove(Session& session, uint64_t sequence_id, const std::shared_ptr<Slot>& slot,
-              bool teach_rest);
-  // Frees what the slot holds. With `teach_rest` its output goes to the model tier first.
-  void Retire(Slot& slot, bool teach_rest);
+  std::unique_ptr<Sequence> Remove(Session& session, uint64_t sequence_id,
+                                   const std::shared_ptr<Slot>& slot);
+  // Takes out what the slot holds, which counts as live no more. It is the caller's to teach the
+  // rest of it (Sequence::Finish), or not. Null if the slot is retired already.
+  std::unique_ptr<Sequence> Retire(Slot& slot);
   // Counts more sequences and tokens as live, evicting idle sequences if there is no room. False,
   // with the answer's status set, if that does not help.
   bool Reserve(size_t sequences, size_t tokens, SequenceAnswer& answer);
@@ -171,6 +176,11 @@ class HierarchyDrafter final : public Drafter {
   mutable absl::Mutex live_mutex_;
   size_t live_sequences_ ABSL_GUARDED_BY(live_mutex_) = 0;
   size_t live_tokens_ ABSL_GUARDED_BY(live_mutex_) = 0;
+
+  // Made room for others, the rest of their output to be taught by whoever learns next: the
+  // sessions that they are of may be silent for long.
+  absl::Mutex evicted_mutex_;
+  std::vector<std::unique_ptr<Sequence>> evicted_ ABSL_GUARDED_BY(evicted_mutex_);
 
   std::array<std::atomic<uint64_t>, kTierKinds> judged_nodes_{};
   std::array<std::atomic<uint64_t>, kTierKinds> accepted_nodes_{};
@@ -225,7 +235,10 @@ void HierarchyDrafter::CloseSession(uint64_t session) {
     slots.swap(closed->slots);
   }
   TakeLessons(*closed);
-  for (const auto& [id, slot] : slots) Retire(*slot, /*teach_rest=*/true);
+  for (const auto& [id, slot] : slots) {
+    if (const auto sequence = Retire(*slot); sequence != nullptr) sequence->Finish();
+  }
+  TeachEvicted();
   trees_.SaveCalibrations(kNewsWorthSaving);
 }
 
@@ -245,6 +258,8 @@ void HierarchyDrafter::TakeLessons(Session& session) {
     absl::MutexLock lock(&session.mutex);
     lessons.swap(session.lessons);
   }
+  // So that a Draft before which all was learned does not teach what another session's evicted.
+  if (lessons.empty()) return;
   std::vector<Observation*> observations;
   absl::Time deadline = absl::InfinitePast();
   for (Lesson& lesson : lessons) {
@@ -253,16 +268,28 @@ void HierarchyDrafter::TakeLessons(Session& session) {
     deadline = std::max(deadline, lesson.deadline);
   }
   trees_.ObserveCorpus(observations, deadline);
-  for (const Lesson& lesson : lessons) {
+  for (Lesson& lesson : lessons) {
     trees_.Learn(lesson.key, lesson.observation, session.vocab_size);
     if (!lesson.rankings.empty()) {
       options_.model_store->LearnRankings(lesson.key, lesson.rankings);
     }
+    if (lesson.ended != nullptr) lesson.ended->Finish();
     if (lesson.slot == nullptr) continue;
     absl::MutexLock lock(&lesson.slot->mutex);
-    // Null if it has ended since, and was taught then.
+    // Null if it has ended since: that teaches all.
     if (lesson.slot->sequence != nullptr) lesson.slot->sequence->Teach();
   }
+  TeachEvicted();
+  trees_.DropExcessCalibrations();
+}
+
+void HierarchyDrafter::TeachEvicted() {
+  std::vector<std::unique_ptr<Sequence>> evicted;
+  {
+    absl::MutexLock lock(&evicted_mutex_);
+    evicted.swap(evicted_);
+  }
+  for (const auto& sequence : evicted) sequence->Finish();
 }
 
 void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> updates,
@@ -334,7 +361,10 @@ std::shared_ptr<Slot> HierarchyDrafter::Apply(Session& session, const SequenceUp
                                    ? StartSequence(session, update, answer)
                                    : ContinueSequence(session, update, deadline, answer);
   if (slot != nullptr && update.close) {
-    Remove(session, update.sequence_id, slot, /*teach_rest=*/true);
+    Lesson lesson;
+    lesson.ended = Remove(session, update.sequence_id, slot);
+    absl::MutexLock lock(&session.mutex);
+    session.lessons.push_back(std::move(lesson));
     return nullptr;
   }
   return slot;
@@ -391,7 +421,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
     }
   }
   // Its last tokens may be what the verifier rewound: not taught.
-  if (replaced != nullptr) Retire(*replaced, /*teach_rest=*/false);
+  if (replaced != nullptr) Retire(*replaced);
   if (update.tokens.empty()) return nullptr;
 
   const size_t tokens = update.tokens.size() + update.predicted_tokens.size();
@@ -418,7 +448,7 @@ std::shared_ptr<Slot> HierarchyDrafter::StartSequence(Session& session,
     if (added) session.lessons.push_back(std::move(lesson));
   }
   if (added) return slot;
-  Retire(*slot, /*teach_rest=*/false);
+  Retire(*slot);
   Fail(answer, SequenceStatus::kUnknown, "");
   return nullptr;
 }
@@ -474,7 +504,7 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
     return slot;
   }
   Release(0, update.tokens.size());
-  if (other_epoch) Remove(session, update.sequence_id, slot, /*teach_rest=*/false);
+  if (other_epoch) Remove(session, update.sequence_id, slot);
   return nullptr;
 }
 
@@ -551,17 +581,17 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   return absl::OkStatus();
 }
 
-void HierarchyDrafter::Remove(Session& session, uint64_t sequence_id,
-                              const std::shared_ptr<Slot>& slot, bool teach_rest) {
+std::unique_ptr<Sequence> HierarchyDrafter::Remove(Session& session, uint64_t sequence_id,
+                                                   const std::shared_ptr<Slot>& slot) {
   {
     absl::MutexLock lock(&session.mutex);
     const auto it = session.slots.find(sequence_id);
     if (it != session.slots.end() && it->second == slot) session.slots.erase(it);
   }
-  Retire(*slot, teach_rest);
+  return Retire(*slot);
 }
 
-void HierarchyDrafter::Retire(Slot& slot, bool teach_rest) {
+std::unique_ptr<Sequence> HierarchyDrafter::Retire(Slot& slot) {
   std::unique_ptr<Sequence> sequence;
   size_t tokens = 0;
   {
@@ -569,10 +599,8 @@ void HierarchyDrafter::Retire(Slot& slot, bool teach_rest) {
     sequence = std::move(slot.sequence);
     tokens = std::exchange(slot.reserved_tokens, 0);
   }
-  if (sequence == nullptr) return;
-  if (teach_rest) sequence->Finish();
-  sequence.reset();
-  Release(1, tokens);
+  if (sequence != nullptr) Release(1, tokens);
+  return sequence;
 }
 
 bool HierarchyDrafter::TryReserve(size_t sequences, size_t tokens) {
@@ -623,7 +651,12 @@ void HierarchyDrafter::EvictIdle() {
       return true;
     });
   }
-  for (const auto& slot : idle) Retire(*slot, /*teach_rest=*/true);
+  std::vector<std::unique_ptr<Sequence>> evicted;
+  for (const auto& slot : idle) {
+    if (auto sequence = Retire(*slot); sequence != nullptr) evicted.push_back(std::move(sequence));
+  }
+  absl::MutexLock lock(&evicted_mutex_);
+  std::move(evicted.begin(), evicted.end(), std::back_inserter(evicted_));
 }
 
 DrafterStats HierarchyDrafter::Stats() const {

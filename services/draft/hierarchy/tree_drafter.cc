@@ -50,7 +50,7 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
       } else if (request.stateless) {
         calibrations.push_back(calibrations_.Peek(*request.key));
       } else {
-        calibrations.push_back(calibrations_.Get(*request.key));
+        calibrations.push_back(calibrations_.Read(*request.key));
       }
       jobs.push_back({.tiers = sources.back().tiers,
                       .context = request.context,

@@ -62,6 +62,8 @@ class TreeDrafter {
   void ObserveCorpus(std::span<Observation* const> observations, absl::Time deadline) const;
   // Calibrates the drafts of `key` with what was observed.
   void Learn(const ModelKey& key, const Observation& observation, int64_t vocab_size) const;
+  // Makes room for the calibrations that drafts have read. May take as long as to teach.
+  void DropExcessCalibrations() const { calibrations_.DropExcess(); }
   // Hands what was learned to the model store, where it is at least so many observations.
   void SaveCalibrations(uint64_t least_news = 1) const { calibrations_.Save(least_news); }
 

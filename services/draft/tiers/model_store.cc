@@ -141,7 +141,7 @@ void ModelStore::LoadFile(const std::string& path, std::vector<std::string>* war
   }
   const std::shared_ptr<Entry> entry = FindEntry(content->key);
   if (entry == nullptr) return;
-  absl::MutexLock lock(&entry->learn_mutex);
+  absl::MutexLock lock(&entry->calibration_mutex);
   entry->saved_version = entry->tier.version() + entry->calibration_version;
 }
 
@@ -181,7 +181,11 @@ void ModelStore::Uncount(Entry& entry) {
 }
 
 void ModelStore::Recount(Entry& entry) {
-  size_t bytes = entry.tier.bytes() + entry.calibration.capacity();
+  size_t bytes = entry.tier.bytes();
+  {
+    absl::MutexLock lock(&entry.calibration_mutex);
+    if (entry.calibration != nullptr) bytes += entry.calibration->capacity();
+  }
   if (entry.recycled_owner != nullptr) bytes += entry.recycled_owner->bytes();
   // Unsigned wrap-around makes a decrease come out right.
   bytes_ += bytes - entry.counted_bytes;
@@ -235,9 +239,11 @@ void ModelStore::SetCalibration(const ModelKey& key, std::string calibration) {
       FindEntry(key) == nullptr) {
     return;
   }
-  Change(key, [&](Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.learn_mutex) {
-    if (entry.calibration == calibration) return;
-    entry.calibration = std::move(calibration);
+  auto kept = std::make_shared<const std::string>(std::move(calibration));
+  Change(key, [&](Entry& entry) {
+    absl::MutexLock lock(&entry.calibration_mutex);
+    if (entry.calibration != nullptr && *entry.calibration == *kept) return;
+    entry.calibration.swap(kept);
     ++entry.calibration_version;
   });
 }
@@ -301,8 +307,12 @@ std::shared_ptr<const Tier> ModelStore::FindRecycled(const ModelKey& key) const 
 std::string ModelStore::Calibration(const ModelKey& key) const {
   const std::shared_ptr<Entry> entry = FindEntry(key);
   if (entry == nullptr) return "";
-  absl::MutexLock lock(&entry->learn_mutex);
-  return entry->calibration;
+  std::shared_ptr<const std::string> calibration;
+  {
+    absl::MutexLock lock(&entry->calibration_mutex);
+    calibration = entry->calibration;
+  }
+  return calibration == nullptr ? "" : *calibration;
 }
 
 absl::Status ModelStore::Save() {
@@ -332,10 +342,10 @@ absl::Status ModelStore::Save() {
     content.key = key;
     uint64_t calibration_version = 0;
     {
-      absl::MutexLock lock(&entry->learn_mutex);
+      absl::MutexLock lock(&entry->calibration_mutex);
       calibration_version = entry->calibration_version;
       if (entry->tier.version() + calibration_version == entry->saved_version) continue;
-      content.calibration = entry->calibration;
+      if (entry->calibration != nullptr) content.calibration = *entry->calibration;
     }
     uint64_t version = 0;
     content.segments = entry->tier.Segments(&version);

@@ -74,7 +74,7 @@ class ModelStore {
   // of max_bytes (more are not taken). A key without a tier keeps none: it was never taught
   // anything.
   void SetCalibration(const ModelKey& key, std::string calibration) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Empty if there is none.
+  // Empty if there is none. Waits for nobody who teaches.
   std::string Calibration(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Writes the tiers that changed since they were last saved and removes the files of those that
@@ -93,14 +93,18 @@ class ModelStore {
  private:
   struct Entry {
     ModelTier tier;
-    // Serialises changes with the accounting of their bytes.
+    // Serialises changes with the accounting of their bytes. Held while text is taught or
+    // forgotten, some ten milliseconds, so nothing that is read for a draft waits for it.
     mutable absl::Mutex learn_mutex;
     // Made when first taught; `recycled` points to it then, for readers without the lock.
     std::unique_ptr<RecycledTier> recycled_owner ABSL_GUARDED_BY(learn_mutex);
     std::atomic<RecycledTier*> recycled = nullptr;
-    std::string calibration ABSL_GUARDED_BY(learn_mutex);
+    // Held for moments, and the last lock that is taken.
+    mutable absl::Mutex calibration_mutex ABSL_ACQUIRED_AFTER(learn_mutex);
+    // Null if there is none.
+    std::shared_ptr<const std::string> calibration ABSL_GUARDED_BY(calibration_mutex);
     // Raised by SetCalibration.
-    uint64_t calibration_version ABSL_GUARDED_BY(learn_mutex) = 0;
+    uint64_t calibration_version ABSL_GUARDED_BY(calibration_mutex) = 0;
     // Share of bytes_; changed under learn_mutex.
     std::atomic<size_t> counted_bytes = 0;
     bool dropped ABSL_GUARDED_BY(learn_mutex) = false;
@@ -142,8 +146,8 @@ class ModelStore {
   std::atomic<uint64_t> clock_ = 0;
   std::atomic<uint64_t> save_failures_ = 0;
 
-  // Lock order: evict_mutex_, then mutex_ or an entry's learn_mutex, never both: mutex_ is held for
-  // moments only, because Find takes it.
+  // Lock order: evict_mutex_, then mutex_ or an entry's learn_mutex, never both, then an entry's
+  // calibration_mutex: mutex_ is held for moments only, because Find takes it.
   mutable absl::Mutex mutex_;
   EntryMap entries_ ABSL_GUARDED_BY(mutex_);
   // Files of dropped tiers, to be removed by Save.

@@ -104,8 +104,9 @@ class EmbeddedDraftSource final : public DraftSource {
         asked_ = false;
       }
       try {
-        drafter_->Learn(session_);
         for (const Ended& sequence : ended) Forget(sequence.sequence_id, sequence.tokens);
+        // Last, so that nothing is left for the next drafts to wait for.
+        drafter_->Learn(session_);
       } catch (const std::exception& error) {
         spdlog::error("learning from verified drafts failed: {}", error.what());
       }
