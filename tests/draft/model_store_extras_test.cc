@@ -107,6 +107,43 @@ TEST(CalibrationOfAStoreTest, OneTooLargeForTheStoreForgetsNoText) {
   EXPECT_EQ(Next(*store->Find(kAlice), Tokens{1}), Tokens{2});
 }
 
+TEST(CalibrationOfAStoreTest, AllTogetherAreBoundedAndTheOldestGivesWay) {
+  constexpr size_t kMaxBytes = 1 << 20;
+  constexpr size_t kSize = kMaxBytes / 8 / 3 - 100;
+  const TemporaryFolder folder;
+  const auto key_of = [](int i) { return ModelKey{"model", "fp", std::to_string(i)}; };
+  // Without those of the tenants in `gone`; all have their text.
+  const auto expect_kept = [&](const ModelStore& store, const std::vector<int>& gone) {
+    for (int i = 0; i < 4; ++i) {
+      const bool kept = std::find(gone.begin(), gone.end(), i) == gone.end();
+      EXPECT_EQ(store.Calibration(key_of(i)),
+                kept ? std::string(kSize, static_cast<char>('a' + i)) : "")
+          << i;
+      EXPECT_EQ(Next(*store.Find(key_of(i)), Tokens{1}), Tokens{2});
+    }
+  };
+  const auto set = [&](ModelStore& store, int i) {
+    store.SetCalibration(key_of(i), std::string(kSize, static_cast<char>('a' + i)));
+  };
+  {
+    const auto store = OpenOrDie({.dir = folder.path(), .max_bytes = kMaxBytes});
+    for (int i = 0; i < 4; ++i) Teach(*store, key_of(i), {1, 2});
+    const size_t text = store->bytes();
+    for (int i = 0; i < 3; ++i) set(*store, i);
+    ASSERT_TRUE(store->Save().ok());
+    Teach(*store, key_of(0), {1, 2});
+    set(*store, 3);
+    expect_kept(*store, {1});
+    // Its own makes room for itself first.
+    set(*store, 3);
+    expect_kept(*store, {1});
+    EXPECT_GE(store->bytes(), text + 3 * kSize);
+    EXPECT_LE(store->bytes(), text + kMaxBytes / 8 + 4096);
+    ASSERT_TRUE(store->Save().ok());
+  }
+  expect_kept(*OpenOrDie({.dir = folder.path(), .max_bytes = kMaxBytes}), {1});
+}
+
 TEST(RecycledOfAStoreTest, IsKeptApartCountedAndNotSaved) {
   const TemporaryFolder folder;
   {
@@ -151,6 +188,80 @@ TEST(RecycledOfAStoreTest, WithoutRoomForItsTableTextIsNotForgotten) {
   EXPECT_EQ(store->FindRecycled(kAlice), nullptr);
   EXPECT_LE(store->bytes(), kMinModelStoreBytes);
   EXPECT_EQ(Next(*store->Find(kAlice), Tokens{1}), Tokens{2});
+}
+
+// Room for two tables, and time enough has always passed.
+ModelStoreOptions TwoTables() {
+  return {.max_bytes = 2 * 8 * RecycledTier::kBytes + 4096,
+          .min_recycled_idle = absl::ZeroDuration()};
+}
+
+TEST(RecycledOfAStoreTest, TheTableTaughtTheLongestAgoGivesWay) {
+  const auto store = OpenOrDie(TwoTables());
+  const ModelKey carol = {"model", "fp", "carol"};
+  const std::vector<RowRanking> rows = {Ranking(5, 6, {7, 8, 9})};
+  Teach(*store, kAlice, {1, 2});
+  store->LearnRankings(kAlice, rows);
+  store->LearnRankings(kBob, rows);
+  store->LearnRankings(kAlice, rows);
+  const size_t full = store->bytes();
+  const auto read = store->FindRecycled(kBob);
+  store->LearnRankings(carol, rows);
+  EXPECT_EQ(store->FindRecycled(kBob), nullptr);
+  ASSERT_NE(store->FindRecycled(carol), nullptr);
+  EXPECT_EQ(Next(*store->FindRecycled(carol), Tokens{6}), (Tokens{7, 8, 9}));
+  ASSERT_NE(store->FindRecycled(kAlice), nullptr);
+  // Whoever reads it meanwhile may.
+  EXPECT_EQ(Next(*read, Tokens{6}), (Tokens{7, 8, 9}));
+  // Alice's table is older now, for all that her text is taught.
+  Teach(*store, kAlice, {1, 2});
+  store->LearnRankings(kBob, rows);
+  EXPECT_EQ(store->FindRecycled(kAlice), nullptr);
+  ASSERT_NE(store->FindRecycled(kBob), nullptr);
+  EXPECT_EQ(Next(*store->Find(kAlice), Tokens{1}), Tokens{2});
+  for (int i = 0; i < 20; ++i) store->LearnRankings(i % 2 == 0 ? kAlice : carol, rows);
+  EXPECT_NEAR(static_cast<double>(store->bytes()), static_cast<double>(full),
+              static_cast<double>(RecycledTier::kBytes) / 4);
+}
+
+TEST(RecycledOfAStoreTest, ThoseAtWorkKeepTheirTables) {
+  ModelStoreOptions options = TwoTables();
+  options.min_recycled_idle = absl::Hours(1);
+  const auto store = OpenOrDie(options);
+  const ModelKey carol = {"model", "fp", "carol"};
+  const std::vector<RowRanking> rows = {Ranking(5, 6, {7, 8, 9})};
+  for (const ModelKey& key : {kAlice, kBob, carol}) store->LearnRankings(key, rows);
+  EXPECT_NE(store->FindRecycled(kAlice), nullptr);
+  EXPECT_NE(store->FindRecycled(kBob), nullptr);
+  EXPECT_EQ(store->FindRecycled(carol), nullptr);
+}
+
+// Tables that come and go under readers, for the tsan preset.
+TEST(RecycledOfAStoreTest, TablesGiveWayWhileTheyAreRead) {
+  const auto store = OpenOrDie(TwoTables());
+  const auto key_of = [](int i) {
+    return ModelKey{"model", "fp", std::string(1, static_cast<char>('a' + i % 5))};
+  };
+  std::atomic<bool> stop = false;
+  std::thread reader([&] {
+    for (int i = 0; !stop; ++i) {
+      const auto recycled = store->FindRecycled(key_of(i));
+      if (recycled == nullptr) continue;
+      const Tokens next = Next(*recycled, Tokens{6});
+      EXPECT_TRUE(next.empty() || next.size() == 3u);
+    }
+  });
+  std::vector<std::thread> learners;
+  for (int t = 0; t < 2; ++t) {
+    learners.emplace_back([&, t] {
+      const std::vector<RowRanking> rows = {Ranking(5, 6, {7, 8, 9})};
+      for (int i = 0; i < 200; ++i) store->LearnRankings(key_of(i + t), rows);
+    });
+  }
+  for (std::thread& learner : learners) learner.join();
+  stop = true;
+  reader.join();
+  EXPECT_LE(store->bytes(), TwoTables().max_bytes / 4);
 }
 
 // The bound as another thread sees it, which looks all the time, with readers of every tenant.

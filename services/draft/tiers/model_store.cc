@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/steady_clock.h"
 #include "services/draft/tiers/model_file.h"
 #define XXH_INLINE_ALL
 #include "xxhash.h"
@@ -24,7 +25,7 @@ constexpr char kLockName[] = "LOCK";
 // This part of max_bytes is kept free for tables that grow, of which the old and the new exist for
 // a while: one in 64 of a tier (ModelTier's shards) at a time, and seldom more than a few.
 constexpr size_t kReservedShare = 16;
-// What is not text may take this part of max_bytes, each.
+// Recycled candidates may take this part of max_bytes, and calibrations as much.
 constexpr size_t kExtrasShare = 8;
 // Keys of a saved segment that are taught at a time.
 constexpr uint32_t kLoadedKeys = 1024;
@@ -52,7 +53,9 @@ void LearnInParts(
 }  // namespace
 
 ModelStore::ModelStore(const ModelStoreOptions& options)
-    : options_(options), evict_above_(options.max_bytes - options.max_bytes / kReservedShare) {}
+    : options_(options),
+      evict_above_(options.max_bytes - options.max_bytes / kReservedShare),
+      max_extra_bytes_(options.max_bytes / kExtrasShare) {}
 
 absl::StatusOr<std::unique_ptr<ModelStore>> ModelStore::Open(const ModelStoreOptions& options,
                                                              std::vector<std::string>* warnings) {
@@ -141,7 +144,7 @@ void ModelStore::LoadFile(const std::string& path, std::vector<std::string>* war
   }
   const std::shared_ptr<Entry> entry = FindEntry(content->key);
   if (entry == nullptr) return;
-  absl::MutexLock lock(&entry->calibration_mutex);
+  absl::MutexLock lock(&entry->extras_mutex);
   entry->saved_version = entry->tier.version() + entry->calibration_version;
 }
 
@@ -173,20 +176,19 @@ void ModelStore::Erase(EntryMap::iterator it) {
 }
 
 void ModelStore::Uncount(Entry& entry) {
-  absl::MutexLock lock(&entry.learn_mutex);
-  entry.dropped = true;
-  bytes_ -= entry.counted_bytes;
-  entry.counted_bytes = 0;
-  if (entry.recycled_owner != nullptr) recycled_bytes_ -= RecycledTier::kBytes;
+  {
+    absl::MutexLock lock(&entry.learn_mutex);
+    entry.dropped = true;
+    bytes_ -= entry.counted_bytes;
+    entry.counted_bytes = 0;
+  }
+  // Nothing is added any more.
+  DropRecycled(entry);
+  ReplaceCalibration(entry, nullptr);
 }
 
 void ModelStore::Recount(Entry& entry) {
-  size_t bytes = entry.tier.bytes();
-  {
-    absl::MutexLock lock(&entry.calibration_mutex);
-    if (entry.calibration != nullptr) bytes += entry.calibration->capacity();
-  }
-  if (entry.recycled_owner != nullptr) bytes += entry.recycled_owner->bytes();
+  const size_t bytes = entry.tier.bytes();
   // Unsigned wrap-around makes a decrease come out right.
   bytes_ += bytes - entry.counted_bytes;
   entry.counted_bytes = bytes;
@@ -217,35 +219,113 @@ void ModelStore::Learn(const ModelKey& key, std::span<const TokenId> tokens, uin
 
 void ModelStore::LearnRankings(const ModelKey& key, std::span<const RowRanking> rankings) {
   if (rankings.empty()) return;
+  if (FindRecycled(key) == nullptr) MakeRoomForRecycled();
   Change(key, [&](Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.learn_mutex) {
-    if (entry.recycled_owner == nullptr) {
-      // Nobody's text is forgotten for it, now or later: all tables together have a share of their
-      // own.
-      constexpr size_t kBytes = RecycledTier::kBytes;
-      if (bytes_ + kBytes > evict_above_) return;
-      if (recycled_bytes_.fetch_add(kBytes) + kBytes > options_.max_bytes / kExtrasShare) {
-        recycled_bytes_ -= kBytes;
-        return;
-      }
-      entry.recycled_owner = std::make_unique<RecycledTier>();
-      entry.recycled.store(entry.recycled_owner.get(), std::memory_order_release);
-    }
-    entry.recycled_owner->Learn(rankings);
+    const auto recycled = RecycledOf(entry);
+    if (recycled != nullptr) recycled->Learn(rankings);
   });
 }
 
+std::shared_ptr<RecycledTier> ModelStore::RecycledOf(Entry& entry) {
+  {
+    absl::MutexLock lock(&entry.extras_mutex);
+    // Before it is taught, so that it is not taken away in between.
+    entry.recycled_taught = SteadyNow();
+    if (entry.recycled != nullptr) return entry.recycled;
+  }
+  constexpr size_t kBytes = RecycledTier::kBytes;
+  if (!HasRoomForRecycled()) return nullptr;
+  // Another thread may have taken it since.
+  if (recycled_bytes_.fetch_add(kBytes) + kBytes > max_extra_bytes_) {
+    recycled_bytes_ -= kBytes;
+    return nullptr;
+  }
+  bytes_ += kBytes;
+  auto recycled = std::make_shared<RecycledTier>();
+  absl::MutexLock lock(&entry.extras_mutex);
+  entry.recycled = recycled;
+  return recycled;
+}
+
+bool ModelStore::HasRoomForRecycled() const {
+  // Nobody's text is forgotten for it, now or later: all tables together have a share of their own.
+  constexpr size_t kBytes = RecycledTier::kBytes;
+  return bytes_ + kBytes <= evict_above_ && recycled_bytes_ + kBytes <= max_extra_bytes_;
+}
+
+void ModelStore::MakeRoomForRecycled() {
+  if (HasRoomForRecycled()) return;
+  absl::Time oldest = SteadyNow() - options_.min_recycled_idle;
+  std::shared_ptr<Entry> idlest;
+  {
+    absl::ReaderMutexLock lock(&mutex_);
+    for (const auto& [key, held] : entries_) {
+      absl::MutexLock extras_lock(&held->extras_mutex);
+      if (held->recycled == nullptr || held->recycled_taught > oldest) continue;
+      oldest = held->recycled_taught;
+      idlest = held;
+    }
+  }
+  if (idlest != nullptr) DropRecycled(*idlest);
+}
+
+void ModelStore::DropRecycled(Entry& entry) {
+  // Freed when nobody reads it any more, and not under the lock.
+  std::shared_ptr<RecycledTier> dropped;
+  absl::MutexLock lock(&entry.extras_mutex);
+  if (entry.recycled == nullptr) return;
+  dropped.swap(entry.recycled);
+  recycled_bytes_ -= RecycledTier::kBytes;
+  bytes_ -= RecycledTier::kBytes;
+}
+
 void ModelStore::SetCalibration(const ModelKey& key, std::string calibration) {
-  if (calibration.size() > std::min(kMaxCalibrationBytes, options_.max_bytes / kExtrasShare) ||
+  if (calibration.size() > std::min(kMaxCalibrationBytes, max_extra_bytes_) ||
       FindEntry(key) == nullptr) {
     return;
   }
-  auto kept = std::make_shared<const std::string>(std::move(calibration));
-  Change(key, [&](Entry& entry) {
-    absl::MutexLock lock(&entry.calibration_mutex);
-    if (entry.calibration != nullptr && *entry.calibration == *kept) return;
-    entry.calibration.swap(kept);
-    ++entry.calibration_version;
-  });
+  calibration.shrink_to_fit();
+  MakeRoomForCalibration(key, calibration.size());
+  std::shared_ptr<const std::string> kept;
+  if (!calibration.empty()) kept = std::make_shared<const std::string>(std::move(calibration));
+  Change(key, [&](Entry& entry) { ReplaceCalibration(entry, kept); });
+}
+
+void ModelStore::MakeRoomForCalibration(const ModelKey& key, size_t bytes) {
+  for (;;) {
+    size_t held_bytes = 0;
+    std::shared_ptr<Entry> oldest;
+    {
+      absl::ReaderMutexLock lock(&mutex_);
+      for (const auto& [other, held] : entries_) {
+        absl::MutexLock extras_lock(&held->extras_mutex);
+        if (held->calibration == nullptr || other == key) continue;
+        held_bytes += held->calibration->size();
+        if (oldest == nullptr || held->last_learned < oldest->last_learned) oldest = held;
+      }
+    }
+    if (oldest == nullptr || held_bytes + bytes <= max_extra_bytes_) return;
+    ReplaceCalibration(*oldest, nullptr);
+  }
+}
+
+void ModelStore::ReplaceCalibration(Entry& entry, std::shared_ptr<const std::string> calibration) {
+  const auto size = [](const auto& held) { return held == nullptr ? 0 : held->size(); };
+  absl::MutexLock lock(&entry.extras_mutex);
+  if (size(entry.calibration) == size(calibration) &&
+      (calibration == nullptr || *entry.calibration == *calibration)) {
+    return;
+  }
+  // Unsigned wrap-around makes a decrease come out right.
+  const size_t more = size(calibration) - size(entry.calibration);
+  // Others may have taken the room that was made.
+  if (calibration_bytes_.fetch_add(more) + more > max_extra_bytes_ && calibration != nullptr) {
+    calibration_bytes_ -= more;
+    return;
+  }
+  bytes_ += more;
+  entry.calibration.swap(calibration);
+  ++entry.calibration_version;
 }
 
 bool ModelStore::FindLargest(ModelKey& key, std::shared_ptr<Entry>& entry) const {
@@ -301,7 +381,8 @@ std::shared_ptr<const Tier> ModelStore::Find(const ModelKey& key) const {
 std::shared_ptr<const Tier> ModelStore::FindRecycled(const ModelKey& key) const {
   const std::shared_ptr<Entry> entry = FindEntry(key);
   if (entry == nullptr) return nullptr;
-  return std::shared_ptr<const Tier>(entry, entry->recycled.load(std::memory_order_acquire));
+  absl::MutexLock lock(&entry->extras_mutex);
+  return entry->recycled;
 }
 
 std::string ModelStore::Calibration(const ModelKey& key) const {
@@ -309,7 +390,7 @@ std::string ModelStore::Calibration(const ModelKey& key) const {
   if (entry == nullptr) return "";
   std::shared_ptr<const std::string> calibration;
   {
-    absl::MutexLock lock(&entry->calibration_mutex);
+    absl::MutexLock lock(&entry->extras_mutex);
     calibration = entry->calibration;
   }
   return calibration == nullptr ? "" : *calibration;
@@ -342,7 +423,7 @@ absl::Status ModelStore::Save() {
     content.key = key;
     uint64_t calibration_version = 0;
     {
-      absl::MutexLock lock(&entry->calibration_mutex);
+      absl::MutexLock lock(&entry->extras_mutex);
       calibration_version = entry->calibration_version;
       if (entry->tier.version() + calibration_version == entry->saved_version) continue;
       if (entry->calibration != nullptr) content.calibration = *entry->calibration;
