@@ -154,11 +154,11 @@ class TierBatch {
     queries_.push_back(query);
     targets_.push_back(target);
   }
-  // What is not asked for by `deadline` stays as it is.
-  void Run(const Tier& tier, absl::Time deadline) {
+  // Returns how many of them were asked for by `deadline`, the first ones; the rest stays as it is.
+  size_t Run(const Tier& tier, absl::Time deadline) {
     const std::span<const MatchQuery> queries(queries_);
     for (size_t begin = 0; begin < queries.size(); begin += kMatchBatch) {
-      if (SteadyNow() >= deadline) return;
+      if (SteadyNow() >= deadline) return begin;
       const size_t size = std::min(kMatchBatch, queries.size() - begin);
       // The usual case needs no copy.
       if (size == 1) {
@@ -169,6 +169,7 @@ class TierBatch {
       tier.Match(queries.subspan(begin, size), kMaxLevels, answers);
       for (size_t i = 0; i < size; ++i) *targets_[begin + i] = answers[i];
     }
+    return queries.size();
   }
 
  private:
@@ -282,7 +283,13 @@ void ObserveCorpus(const Tier& corpus, std::span<Observation* const> observation
       batch.Add({&observation->contexts[i], kMaxContextOrder}, &observation->evidence[i].back());
     }
   }
-  batch.Run(corpus, deadline);
+  size_t asked = batch.Run(corpus, deadline);
+  // To learn that the corpus knew nothing of the rest would be wrong.
+  for (Observation* const observation : observations) {
+    const size_t kept = std::min(asked, observation->tokens.size());
+    observation->tokens.resize(kept);
+    asked -= kept;
+  }
 }
 
 void LearnObservation(const Observation& observation, int64_t vocab_size,

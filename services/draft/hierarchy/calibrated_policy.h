@@ -67,7 +67,7 @@ struct Observation {
 Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
                             std::span<const TokenId> tokens);
 // Adds what `corpus` knows, which those tokens do not change; asks for the contexts of all
-// `observations` together. After `deadline` the rest goes without.
+// `observations` together. Tokens whose contexts it was not asked for by `deadline` are taken out.
 void ObserveCorpus(const Tier& corpus, std::span<Observation* const> observations,
                    absl::Time deadline);
 // Teaches `calibration` what was observed, at any later time.
