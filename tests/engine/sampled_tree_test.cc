@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <numeric>
+#include <ostream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +26,7 @@ struct Case {
   const char* name;
   SamplingParams params;
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 // By generate.proto's SamplingParameters, in its order; of filters top-p alone.
 std::vector<double> ByDefinition(std::span<const float> logits, const SamplingParams& params,

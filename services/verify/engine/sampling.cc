@@ -5,10 +5,13 @@
 #include <bit>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
+#include <numeric>
 #include <sstream>
 
 #include "services/verify/engine/philox.h"
+#include "services/verify/engine/simd.h"
 
 namespace strata::engine {
 namespace {
@@ -17,6 +20,10 @@ constexpr float kNegativeInfinity = -std::numeric_limits<float>::infinity();
 
 // Tokens handled together: their noise comes from one call of the generator.
 constexpr int32_t kBlockTokens = 4 * kPhiloxBatch;
+struct NoiseBlock {
+  std::array<uint32_t, kBlockTokens> bits;
+  std::array<float, kBlockTokens> bounds;
+};
 
 // -log(-log(u)) for the uniform u = (bits + 0.5) / 2^32. Never 0 or 1, so the
 // noise is finite, in [-3.2, 22.9].
@@ -30,9 +37,6 @@ double GumbelFromBits(uint32_t bits) {
 // at most (1 + leading zeros) * ln 2. The slack covers the rounding of float sums.
 constexpr float kBoundSlack = 1e-3f;
 constexpr float kLn2Up = 0.6931473f;
-float GumbelBound(uint32_t bits) {
-  return static_cast<float>(1 + std::countl_zero(~bits)) * kLn2Up + kBoundSlack;
-}
 constexpr float kLargestNoise = 33 * kLn2Up + kBoundSlack;
 
 // NaN counts as -inf, +inf as the largest number, so that differences are defined.
@@ -43,12 +47,12 @@ float Clean(float logit) {
 // -inf if empty. Sixteen running maxima, so that the compiler vectorizes the loop;
 // NaN never wins a comparison.
 float Largest(std::span<const float> values) {
-  constexpr size_t kLanes = 16;
-  std::array<float, kLanes> lanes;
+  constexpr size_t kMaxima = 16;
+  std::array<float, kMaxima> lanes;
   lanes.fill(kNegativeInfinity);
   size_t i = 0;
-  for (; i + kLanes <= values.size(); i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) {
+  for (; i + kMaxima <= values.size(); i += kMaxima) {
+    for (size_t j = 0; j < kMaxima; ++j) {
       lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
     }
   }
@@ -120,16 +124,18 @@ int Bucket(float value) {
 }
 
 // Finds the first token, in the order of falling value, at which the weights of
-// the tokens so far reach `target`; the last one kept if none does. weight(value)
-// is a token's weight. Linear in the vocabulary: only one bucket is sorted.
-template <typename Weight>
-Cutoff ReachTarget(const std::vector<float>& values, Cutoff kept, double target, Weight weight,
+// the tokens so far reach target(the weight of all that are kept); the last one kept if none does.
+// weight(id) is a token's weight. Linear in the vocabulary: only one bucket is sorted.
+template <typename Weight, typename Target>
+Cutoff ReachTarget(const std::vector<float>& values, Cutoff kept, Weight weight, Target target_of,
                    SamplerScratch& scratch) {
   const auto size = static_cast<int32_t>(values.size());
   scratch.buckets.assign(kBuckets, 0.0);
   for (int32_t i = 0; i < size; ++i) {
-    if (kept.Keeps(values[i], i)) scratch.buckets[Bucket(values[i])] += weight(values[i]);
+    if (kept.Keeps(values[i], i)) scratch.buckets[Bucket(values[i])] += weight(i);
   }
+  const double target =
+      target_of(std::accumulate(scratch.buckets.begin(), scratch.buckets.end(), 0.0));
   double reached = 0;
   int bucket = 0;
   while (bucket < kBuckets && reached + scratch.buckets[bucket] < target) {
@@ -144,12 +150,32 @@ Cutoff ReachTarget(const std::vector<float>& values, Cutoff kept, double target,
     return values[a] != values[b] ? values[a] > values[b] : a < b;
   });
   for (const int32_t id : scratch.ids) {
-    reached += weight(values[id]);
+    reached += weight(id);
     if (reached >= target) return {values[id], id};
   }
   // The bucket's sum, taken in another order, was a rounding error larger.
   if (scratch.ids.empty()) return kept;
   return {values[scratch.ids.back()], scratch.ids.back()};
+}
+
+// e^value, of values that are at most 0; 0 where that is next to nothing.
+STRATA_CLONES void Exponentials(const float* values, int64_t count, float* out) {
+  constexpr float kLowest = -87.0f;
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    F32x8 value, exponential;
+    Load(values + i, value);
+    Exp(value, exponential);
+    exponential = value > kLowest ? exponential : F32x8{};
+    Store(exponential, out + i);
+  }
+  for (; i < count; ++i) {
+    // As the lanes do it.
+    F32x8 value, exponential;
+    Fill(values[i], value);
+    Exp(value, exponential);
+    out[i] = values[i] > kLowest ? exponential[0] : 0.0f;
+  }
 }
 
 // The common end of top-k, top-p and min-p. values: as ApplyTemperature leaves them.
@@ -158,15 +184,14 @@ Cutoff ApplyFilters(const std::vector<float>& values, const SamplingParams& para
   Cutoff kept;
   if (params.top_k > 0 && static_cast<size_t>(params.top_k) < values.size()) {
     kept = ReachTarget(
-        values, kept, params.top_k, [](float) { return 1.0; }, scratch);
+        values, kept, [](int32_t) { return 1.0; }, [&](double) { return params.top_k; }, scratch);
   }
   if (params.top_p < 1.0f) {
-    const auto weight = [](float value) { return static_cast<double>(std::exp(value)); };
-    double total = 0;
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (kept.Keeps(values[i], static_cast<int32_t>(i))) total += weight(values[i]);
-    }
-    kept = ReachTarget(values, kept, params.top_p * total, weight, scratch);
+    scratch.weights.resize(values.size());
+    Exponentials(values.data(), static_cast<int64_t>(values.size()), scratch.weights.data());
+    kept = ReachTarget(
+        values, kept, [&](int32_t id) { return static_cast<double>(scratch.weights[id]); },
+        [&](double total) { return params.top_p * total; }, scratch);
   }
   if (params.min_p > 0.0f) {
     const float lowest = std::log(params.min_p);
@@ -175,13 +200,41 @@ Cutoff ApplyFilters(const std::vector<float>& values, const SamplingParams& para
   return kept;
 }
 
+// A block's random bits, and of each token an upper bound of its score, value + noise. Returns the
+// largest bound.
+STRATA_CLONES float BoundScores(uint64_t seed, uint64_t position, int32_t first,
+                                const float* values, NoiseBlock& block) {
+  PhiloxTokens(seed, position, first, block.bits);
+  F32x8 largest;
+  Fill(kNegativeInfinity, largest);
+  for (int i = 0; i < kBlockTokens; i += kLanes) {
+    U32x8 bits;
+    std::memcpy(&bits, block.bits.data() + i, sizeof(bits));
+    // The leading zeros, from the exponent of a float: of the upper bits alone, which it holds
+    // exactly. None of them set gives the exponent -127, and so a bound that is too high.
+    const U32x8 upper = (~bits >> 1) & 0x7FFFFF80u;
+    const F32x8 as_float = __builtin_convertvector(std::bit_cast<I32x8>(upper), F32x8);
+    const I32x8 log2 = (std::bit_cast<I32x8>(as_float) >> 23) - 127;
+    const F32x8 noise = __builtin_convertvector(31 - log2, F32x8) * kLn2Up + kBoundSlack;
+    F32x8 value;
+    Load(values + i, value);
+    const F32x8 bound = value + noise;
+    Store(bound, block.bounds.data() + i);
+    largest = bound > largest ? bound : largest;
+  }
+  float result = largest[0];
+  for (int i = 1; i < kLanes; ++i) result = largest[i] > result ? largest[i] : result;
+  return result;
+}
+
 // argmax(value + noise) over the kept tokens. Exact, though most logarithms and
 // whole blocks are skipped: a token is passed over only if an upper bound of its
 // noise cannot lift it to the best score so far.
 int32_t GumbelArgMax(const std::vector<float>& values, Cutoff kept, uint64_t seed,
                      uint64_t position) {
   const auto size = static_cast<int32_t>(values.size());
-  std::array<uint32_t, kBlockTokens> bits;
+  NoiseBlock block;
+  std::array<float, kBlockTokens> tail;
   int32_t best = -1;
   double best_score = -std::numeric_limits<double>::infinity();
   const auto consider = [&](int32_t id, uint32_t noise_bits) {
@@ -201,11 +254,17 @@ int32_t GumbelArgMax(const std::vector<float>& values, Cutoff kept, uint64_t see
     const int32_t end = std::min(begin + kBlockTokens, size);
     const float largest = Largest(std::span(values).subspan(begin, end - begin));
     if (largest < kept.value || largest + kLargestNoise < best_score) continue;
-    PhiloxTokens(seed, position, begin, bits);
+    const float* block_values = values.data() + begin;
+    if (end - begin < kBlockTokens) {
+      tail.fill(kNegativeInfinity);
+      std::copy(values.begin() + begin, values.begin() + end, tail.begin());
+      block_values = tail.data();
+    }
+    if (BoundScores(seed, position, begin, block_values, block) < best_score) continue;
     for (int32_t i = begin; i < end; ++i) {
-      if (values[i] + GumbelBound(bits[i - begin]) < best_score) continue;
+      if (block.bounds[i - begin] < best_score) continue;
       if (values[i] != kNegativeInfinity && kept.Keeps(values[i], i)) {
-        consider(i, bits[i - begin]);
+        consider(i, block.bits[i - begin]);
       }
     }
   }

@@ -55,6 +55,7 @@ float GumbelNoise(uint64_t seed, uint64_t position, int32_t token);
 struct SamplerScratch {
   std::vector<float> values;
   std::vector<int32_t> ids;
+  std::vector<float> weights;
   std::vector<double> buckets;
 };
 
