@@ -104,8 +104,8 @@ ctest_status=0
 counted=("$results/ctest.xml:$ctest_status")
 if [[ -z $filter ]]; then
   pytest_status=0
-  (cd -- "$root" && "$STRATA_PYTHON" -m pytest tests/deploy tests/system -p no:cacheprovider \
-    --junitxml="$results/pytest.xml" </dev/null) || pytest_status=$?
+  (cd -- "$root" && "$STRATA_PYTHON" -m pytest tests/deploy tests/system tests/bench/peers \
+    -p no:cacheprovider --junitxml="$results/pytest.xml" </dev/null) || pytest_status=$?
   counted+=("$results/pytest.xml:$pytest_status")
 fi
 "$STRATA_PYTHON" "$here/tools/count_results.py" "${counted[@]}"

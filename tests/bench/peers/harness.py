@@ -5,6 +5,8 @@ import json
 import pathlib
 import time
 
+from result import Result
+
 MIN_OUTPUT_TOKENS = 5
 MT_BENCH = {"writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities"}
 
@@ -19,17 +21,6 @@ class Tally:
         self.steps += 1
         self.emitted += emitted
         self.drafted += drafted
-
-
-@dataclasses.dataclass
-class Result:
-    """tokens_per_step by group, "all" among them; times in microseconds, None if they say nothing."""
-
-    name: str
-    tokens_per_step: dict
-    drafted_per_step: float
-    p50_us: float | None
-    p99_us: float | None
 
 
 def load_rows(path: pathlib.Path) -> list:
@@ -84,7 +75,7 @@ def play(drafter, rows: list) -> Result:
     return Result(
         drafter.name,
         {name: tally.emitted / max(1, tally.steps) for name, tally in tallies.items()},
-        tallies["all"].drafted / max(1, tallies["all"].steps),
+        {name: tally.drafted / max(1, tally.steps) for name, tally in tallies.items()},
         percentile(times, 50) if drafter.timed and times else None,
         percentile(times, 99) if drafter.timed and times else None,
     )
