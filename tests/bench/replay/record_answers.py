@@ -3,9 +3,12 @@
 
     record_answers.py --strata build/release/bin/strata --address HOST:PORT \\
         --questions spec_bench_dev.jsonl --every 2 --out replay.jsonl
+    record_answers.py --strata build/release/bin/strata --address HOST:PORT \\
+        --instructions corpus.jsonl.xz --count 300 --out warm.jsonl
 
 Rows have question_id, category, turn (0: the first question of each conversation), prompt_tokens
-and output_tokens.
+and output_tokens. Instructions are the first lines of documents of the corpus file whose source has
+some: other prompts than the questions, to warm a model tier with. Their category is the source.
 """
 
 from __future__ import annotations
@@ -13,10 +16,14 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
+import lzma
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+# Sources of the corpus file whose documents begin with an instruction or a question, in a line.
+INSTRUCTION_SOURCES = ("gpteacher-codegen", "gpteacher-roleplay", "gsm8k-train")
 
 
 def call(arguments: list[str], text: str) -> dict[str, Any]:
@@ -40,19 +47,50 @@ def record(question: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any
             "output_tokens": call(generate, text)["token_ids"]}
 
 
+def instructions(path: Path, count: int) -> list[dict[str, Any]]:
+    """`count` of them as questions, as many of each source, evenly over its documents."""
+    found: dict[str, list[dict[str, Any]]] = {source: [] for source in INSTRUCTION_SOURCES}
+    opened = lzma.open if path.suffix == ".xz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            document = json.loads(line)
+            first = document["text"].split("\n", 1)[0].strip()
+            if document["source"] in found and first:
+                found[document["source"]].append({
+                    "question_id": number, "category": document["source"], "turns": [first]})
+    chosen = []
+    for place, of_source in enumerate(found.values()):
+        wanted = count // len(found) + (1 if place < count % len(found) else 0)
+        if len(of_source) < wanted:
+            sys.exit(f"{path} has {len(of_source)} instructions of {INSTRUCTION_SOURCES[place]}; "
+                     f"{wanted} are wanted")
+        chosen += [of_source[i * len(of_source) // wanted] for i in range(wanted)]
+    return chosen
+
+
+def questions_of(flags: argparse.Namespace) -> list[dict[str, Any]]:
+    if flags.instructions is not None:
+        return instructions(flags.instructions, flags.count)
+    with flags.questions.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strata", required=True, help="the client's binary")
     parser.add_argument("--address", required=True, help="the verify service, HOST:PORT")
-    parser.add_argument("--questions", required=True, type=Path, help="Spec-Bench questions, jsonl")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--questions", type=Path, help="Spec-Bench questions, jsonl")
+    what.add_argument("--instructions", type=Path,
+                      help="a corpus file, .jsonl or .jsonl.xz with `source` and `text`")
+    parser.add_argument("--count", type=int, default=300, help="instructions in all")
     parser.add_argument("--every", type=int, default=1, help="take each Nth question")
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--at-once", type=int, default=4, help="requests at a time")
     parser.add_argument("--out", required=True, type=Path)
     flags = parser.parse_args()
-    with flags.questions.open(encoding="utf-8") as file:
-        questions = [json.loads(line) for line in file][::flags.every]
+    questions = questions_of(flags)[::flags.every]
     with concurrent.futures.ThreadPoolExecutor(flags.at_once) as pool:
         rows = list(pool.map(lambda question: record(question, flags), questions))
     with flags.out.open("w", encoding="utf-8") as file:
