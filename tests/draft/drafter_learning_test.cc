@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "tests/draft/reference_counts.h"
 #include "tests/draft/test_util.h"
 
 namespace strata::draft {
@@ -23,36 +24,49 @@ constexpr int64_t kVocabulary = 1000;
 constexpr int kDrafts = 4;
 const char kBusy[] = "busy";
 
+// Begin and end every text, with its number after them.
+constexpr TokenId kBegin = 980, kEnd = 981;
+
 // Teaches the busy tenant as long as it lives.
 class Teacher {
  public:
-  explicit Teacher(ModelStore& store)
-      : text_(MakeText()), thread_([this, &store] {
-          while (!stop_) {
-            store.Learn({"model", "fp", kBusy}, text_, 0, static_cast<uint32_t>(text_.size()));
-            ++taught_;
-          }
-        }) {
-    while (taught_ == 0) std::this_thread::yield();
+  explicit Teacher(ModelStore& store) : store_(store), thread_([this] { Teach(); }) {
+    while (taught() == 0) std::this_thread::yield();
   }
   ~Teacher() {
     stop_ = true;
     thread_.join();
   }
-  int taught() const { return taught_; }
-
- private:
-  static Tokens MakeText() {
-    std::mt19937 random(1);
-    const Tokens part = RandomTokens(random, 1000, kVocabulary);
-    Tokens text;
-    while (text.size() < 200'000) text.insert(text.end(), part.begin(), part.end());
-    return text;
+  // The number of the last text that was taught to its end. As the tier has it, which is while it
+  // is still locked: whoever waited for that sees it.
+  TokenId taught() const { return NumberAfter(kEnd); }
+  // Returns while a text is taught.
+  void AwaitText() const {
+    while (NumberAfter(kBegin) == taught()) std::this_thread::yield();
   }
 
-  const Tokens text_;
+ private:
+  TokenId NumberAfter(TokenId mark) const {
+    const auto tier = store_.Find(key_);
+    if (tier == nullptr) return 0;
+    const Tokens next = Next(*tier, Tokens{mark});
+    return next.empty() ? 0 : next[0];
+  }
+  void Teach() {
+    std::mt19937 random(1);
+    const Tokens part = RandomTokens(random, 1000, kBegin);
+    Tokens text = {kBegin, 0};
+    while (text.size() < 200'000) text.insert(text.end(), part.begin(), part.end());
+    text.insert(text.end(), {kEnd, 0});
+    while (!stop_) {
+      text[1] = ++text.back();
+      store_.Learn(key_, text, 0, static_cast<uint32_t>(text.size()));
+    }
+  }
+
+  ModelStore& store_;
+  const ModelKey key_ = {"model", "fp", kBusy};
   std::atomic<bool> stop_ = false;
-  std::atomic<int> taught_ = 0;
   std::thread thread_;
 };
 
@@ -116,7 +130,8 @@ void ExpectNoWait(DrafterLimits limits, const std::function<void(Service&)>& pre
   {
     const Teacher teacher(*store);
     for (const auto& service : services) {
-      const int before = teacher.taught();
+      teacher.AwaitText();
+      const TokenId before = teacher.taught();
       draft(*service);
       waited += teacher.taught() > before ? 1 : 0;
     }

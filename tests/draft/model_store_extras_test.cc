@@ -190,14 +190,14 @@ TEST(RecycledOfAStoreTest, WithoutRoomForItsTableTextIsNotForgotten) {
   EXPECT_EQ(Next(*store->Find(kAlice), Tokens{1}), Tokens{2});
 }
 
-// Room for two tables, and time enough has always passed.
-ModelStoreOptions TwoTables() {
-  return {.max_bytes = 2 * 8 * RecycledTier::kBytes + 4096,
+// Room for so many tables, and time enough has always passed.
+ModelStoreOptions RoomForTables(size_t tables) {
+  return {.max_bytes = tables * 8 * RecycledTier::kBytes + 4096,
           .min_recycled_idle = absl::ZeroDuration()};
 }
 
 TEST(RecycledOfAStoreTest, TheTableTaughtTheLongestAgoGivesWay) {
-  const auto store = OpenOrDie(TwoTables());
+  const auto store = OpenOrDie(RoomForTables(2));
   const ModelKey carol = {"model", "fp", "carol"};
   const std::vector<RowRanking> rows = {Ranking(5, 6, {7, 8, 9})};
   Teach(*store, kAlice, {1, 2});
@@ -219,13 +219,26 @@ TEST(RecycledOfAStoreTest, TheTableTaughtTheLongestAgoGivesWay) {
   EXPECT_EQ(store->FindRecycled(kAlice), nullptr);
   ASSERT_NE(store->FindRecycled(kBob), nullptr);
   EXPECT_EQ(Next(*store->Find(kAlice), Tokens{1}), Tokens{2});
-  for (int i = 0; i < 20; ++i) store->LearnRankings(i % 2 == 0 ? kAlice : carol, rows);
   EXPECT_NEAR(static_cast<double>(store->bytes()), static_cast<double>(full),
               static_cast<double>(RecycledTier::kBytes) / 4);
 }
 
+TEST(RecycledOfAStoreTest, TablesGiveWayInTheOrderInWhichTheyWereTaught) {
+  constexpr int kTables = 4, kTenants = 7;
+  const auto store = OpenOrDie(RoomForTables(kTables));
+  const std::vector<RowRanking> rows = {Ranking(5, 6, {7, 8, 9})};
+  const auto key_of = [](int i) { return ModelKey{"model", "fp", std::to_string(i % kTenants)}; };
+  for (int i = 0; i < 3 * kTenants; ++i) {
+    store->LearnRankings(key_of(i), rows);
+    for (int back = 0; back < std::min(i + 1, kTenants); ++back) {
+      EXPECT_EQ(store->FindRecycled(key_of(i - back)) != nullptr, back < kTables)
+          << i << ", " << back;
+    }
+  }
+}
+
 TEST(RecycledOfAStoreTest, ThoseAtWorkKeepTheirTables) {
-  ModelStoreOptions options = TwoTables();
+  ModelStoreOptions options = RoomForTables(2);
   options.min_recycled_idle = absl::Hours(1);
   const auto store = OpenOrDie(options);
   const ModelKey carol = {"model", "fp", "carol"};
@@ -238,7 +251,7 @@ TEST(RecycledOfAStoreTest, ThoseAtWorkKeepTheirTables) {
 
 // Tables that come and go under readers, for the tsan preset.
 TEST(RecycledOfAStoreTest, TablesGiveWayWhileTheyAreRead) {
-  const auto store = OpenOrDie(TwoTables());
+  const auto store = OpenOrDie(RoomForTables(2));
   const auto key_of = [](int i) {
     return ModelKey{"model", "fp", std::string(1, static_cast<char>('a' + i % 5))};
   };
@@ -261,7 +274,7 @@ TEST(RecycledOfAStoreTest, TablesGiveWayWhileTheyAreRead) {
   for (std::thread& learner : learners) learner.join();
   stop = true;
   reader.join();
-  EXPECT_LE(store->bytes(), TwoTables().max_bytes / 4);
+  EXPECT_LE(store->bytes(), RoomForTables(2).max_bytes / 4);
 }
 
 // The bound as another thread sees it, which looks all the time, with readers of every tenant.
