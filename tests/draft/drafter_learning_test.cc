@@ -71,7 +71,7 @@ class Teacher {
 };
 
 struct Service {
-  Service(std::shared_ptr<ModelStore> store, DrafterLimits limits = {}) {
+  explicit Service(std::shared_ptr<ModelStore> store, DrafterLimits limits = {}) {
     DrafterOptions options = {.model_store = std::move(store), .limits = limits};
     options.policy.max_calibrations = 1;
     auto made = NewDrafter(std::move(options));
