@@ -57,7 +57,7 @@ void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
 // Tokens that verification accepted, and what the tiers knew of the context of each.
 struct Observation {
   std::vector<TokenId> tokens;
-  // One a token each.
+  // Of each token in its order; what is behind them belongs to tokens that were taken out.
   std::vector<ContextTail> contexts;
   std::vector<TierEvidence> evidence;
 };

@@ -93,7 +93,7 @@ class Calibration {
   // Positions learned from so far, those before Encode included.
   uint64_t observations() const { return observations_.load(std::memory_order_relaxed); }
 
-  // The saved form, about 150 KB: magic, version, size of the tables, floats; little-endian. The
+  // The saved form, about 115 KB: magic, version, size of the tables, floats; little-endian. The
   // caller guards it with a checksum.
   std::string Encode() const;
   // DATA_LOSS if `bytes` is no Encode of this version with finite numbers in range.

@@ -33,7 +33,7 @@ class CalibrationStore {
   std::shared_ptr<const Calibration> Read(const ModelKey& key) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes the room that Read did not.
   void DropExcess() ABSL_LOCKS_EXCLUDED(keeping_, mutex_);
-  // The same for reading alone: keeps nothing, and takes nothing else's place.
+  // As Read, but keeps nothing, and takes nothing else's place.
   std::shared_ptr<const Calibration> Peek(const ModelKey& key) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Hands to `store` what was learned since, of those that have at least `least_news` new
   // observations, and makes room.

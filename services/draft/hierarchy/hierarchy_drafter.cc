@@ -24,7 +24,7 @@
 namespace strata::draft {
 namespace {
 
-// Observations that make a copy of a calibration (some 120 KB) worth it before the next save.
+// Observations that make a copy of a calibration (some 115 KB) worth it before the next save.
 constexpr uint64_t kNewsWorthSaving = 256;
 
 absl::Status CheckLimits(const DrafterLimits& limits) {

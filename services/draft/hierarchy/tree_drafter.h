@@ -23,7 +23,7 @@ struct PolicyOptions {
   Policy policy = Policy::kCalibrated;
   LocalityOptions locality;
   CalibratedOptions calibrated;
-  // Models and tenants whose calibration is held in memory, 150 KB each; at least 1.
+  // Models and tenants whose calibration is held in memory, 137 KB each; at least 1.
   size_t max_calibrations = 256;
 };
 
