@@ -45,6 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--draft-nodes", default="4,16,28")
     parser.add_argument("--parts", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--drafting", nargs="+", choices=DRAFTING, default=DRAFTING)
     parser.add_argument("--out", type=pathlib.Path, help="also write JSON to this file")
@@ -73,8 +74,8 @@ def run_cell(arguments: argparse.Namespace, parts: list[pathlib.Path], dtype: st
             how += ["--corpus", str(arguments.corpus)]
         verify = services.enter_context(
             harness.start_verify(folder, *how, "--dtype", dtype, "--threads",
-                                 str(arguments.threads), "--max-batch", "16",
-                                 model=arguments.model))
+                                 str(arguments.threads), "--device", arguments.device,
+                                 "--max-batch", "16", model=arguments.model))
         exact = harness.info(verify)["exact"]
 
         def report(sampling: list[str], part: pathlib.Path) -> dict[str, Any]:
