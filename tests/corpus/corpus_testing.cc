@@ -148,6 +148,16 @@ std::map<std::string, std::string> SstFiles(const std::string& snapshot_dir) {
   return files;
 }
 
+std::map<std::string, std::string> AllFiles(const std::string& snapshot_dir) {
+  namespace fs = std::filesystem;
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(snapshot_dir)) {
+    if (!entry.is_regular_file()) continue;
+    files[fs::relative(entry.path(), snapshot_dir).string()] = ReadFile(entry.path().string());
+  }
+  return files;
+}
+
 Manifest BuildSnapshot(const std::string& root, const Documents& documents, int64_t vocab_size,
                        const BuilderOptions& options) {
   auto builder =

@@ -65,6 +65,8 @@ Evidence Ask(const Tier& tier, const Tokens& context, int max_order = kMaxContex
 
 // The contents of a snapshot's SST files by name.
 std::map<std::string, std::string> SstFiles(const std::string& snapshot_dir);
+// Of all its files, the manifest included, by path in the snapshot.
+std::map<std::string, std::string> AllFiles(const std::string& snapshot_dir);
 
 // Builds ROOT/<options.name>; any error fails the test.
 Manifest BuildSnapshot(const std::string& root, const Documents& documents, int64_t vocab_size,

@@ -14,6 +14,7 @@ namespace strata::draft {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllFiles;
 using testing::BuildSnapshot;
 using testing::Documents;
 using ::testing::HasSubstr;
@@ -69,7 +70,7 @@ TEST_F(Merge, EqualsABuildOverAllInput) {
     // In whatever order the shards are named.
     auto merged = Join(options, {"shard2", "shard0", "shard1"});
     ASSERT_TRUE(merged.ok()) << merged.status();
-    EXPECT_EQ(SstFiles(merged->path), SstFiles(root_ / ("whole" + std::to_string(prune))));
+    EXPECT_EQ(AllFiles(merged->path), AllFiles(root_ / ("whole" + std::to_string(prune))));
     EXPECT_EQ(merged->manifest.tokens, whole.tokens);
     EXPECT_EQ(merged->manifest.documents, whole.documents);
     EXPECT_EQ(merged->manifest.contexts, whole.contexts);
@@ -85,7 +86,7 @@ TEST_F(Merge, ShardsOfShardsEqualOneShard) {
   ASSERT_TRUE(Join(Options("two", true), {"shard0", "shard1"}).ok());
   auto merged = Join(Options("three", true), {"two", "shard2"});
   ASSERT_TRUE(merged.ok()) << merged.status();
-  EXPECT_EQ(SstFiles(merged->path), SstFiles(root_ / "whole"));
+  EXPECT_EQ(AllFiles(merged->path), AllFiles(root_ / "whole"));
   const auto report = VerifySnapshot(merged->path, [](double) {});
   EXPECT_TRUE(report.ok()) << report.status();
   EXPECT_FALSE(fs::exists(root_ / "CURRENT"));
@@ -99,7 +100,7 @@ TEST_F(Merge, TheHighestTokenIsThere) {
   BuildSnapshot(root_.path(), documents, kMaxVocab, Options("whole"));
   auto merged = Join(Options("merged"), {"high"});
   ASSERT_TRUE(merged.ok()) << merged.status();
-  EXPECT_EQ(SstFiles(merged->path), SstFiles(root_ / "whole"));
+  EXPECT_EQ(AllFiles(merged->path), AllFiles(root_ / "whole"));
 }
 
 TEST_F(Merge, RefusesWhatDoesNotFitAndLeavesNothing) {

@@ -1,6 +1,7 @@
 #include "services/draft/corpus/database.h"
 
 #include <rocksdb/cache.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
 
@@ -25,6 +26,21 @@ class NoLog : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
   void Logv(const char*, va_list) override {}
+};
+
+// What RocksDB writes of when and where a database was made, for which a snapshot has no use: the
+// same for all, so that equal snapshots have equal files.
+class AnonymousEnv : public rocksdb::EnvWrapper {
+ public:
+  AnonymousEnv() : rocksdb::EnvWrapper(rocksdb::Env::Default()) {}
+  const char* Name() const override { return "Anonymous"; }
+  // Of files, in seconds; 0 would be unknown.
+  rocksdb::Status GetCurrentTime(int64_t* time) override {
+    *time = 1;
+    return rocksdb::Status::OK();
+  }
+  // Of the database.
+  std::string GenerateUniqueId() override { return "strata-corpus"; }
 };
 
 absl::Status CheckFile(const std::string& snapshot_dir, const Manifest::File& file,
@@ -113,6 +129,8 @@ absl::Status CheckAllChecksums(const std::string& snapshot_dir, const Manifest& 
 absl::Status MakeDatabase(std::vector<std::string> files, const std::string& database_dir) {
   std::sort(files.begin(), files.end());
   rocksdb::Options options = DatabaseOptions(rocksdb::NewLRUCache(kCheckCacheBytes));
+  AnonymousEnv env;
+  options.env = &env;
   options.create_if_missing = true;
   options.error_if_exists = true;
   rocksdb::DB* raw = nullptr;

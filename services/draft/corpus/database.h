@@ -33,7 +33,7 @@ absl::Status CheckFiles(const std::string& snapshot_dir, const Manifest& manifes
 absl::Status CheckAllChecksums(const std::string& snapshot_dir, const Manifest& manifest);
 
 // Makes a database of the finished SST files, which are moved, at `database_dir`. Their names must
-// sort as their keys do.
+// sort as their keys do. The same SST files give the same bytes in every file.
 absl::Status MakeDatabase(std::vector<std::string> files, const std::string& database_dir);
 
 // Opens the database read-only, as many processes at once may. `statistics` may be null.
