@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "services/draft/corpus/build.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/corpus/staging.h"
 #include "tests/corpus/corpus_testing.h"
@@ -19,8 +20,8 @@ namespace strata::draft {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllFiles;
 using testing::ReadFile;
-using testing::SstFiles;
 using testing::TempDir;
 using testing::WriteFile;
 
@@ -30,9 +31,9 @@ class Resume : public ::testing::Test {
     const char* model = std::getenv("STRATA_TEST_MODEL");
     ASSERT_NE(model, nullptr) << "STRATA_TEST_MODEL must name a model folder with tokenizer.json";
     model_ = model;
-    // Several files, one of them of many parts; 1 MiB of memory gives many runs.
+    // Several files, one of them of many parts; the least memory gives many runs.
     std::string large;
-    for (int i = 0; i < 25000; ++i) {
+    for (int i = 0; i < 65000; ++i) {
       absl::StrAppend(&large, "{\"text\": \"line ", i * 7919 % 5003, " of ", i % 77, " says that ",
                       i * 31 % 1009, " is not the same as it was\"}\n");
     }
@@ -48,9 +49,10 @@ class Resume : public ::testing::Test {
 
   // Returns the pid.
   pid_t Start(const std::vector<std::string>& more) {
+    const std::string memory = absl::StrCat(LeastBuildMemory(2) >> 20);
     std::vector<std::string> arguments = {
         STRATA_CORPUS_BINARY, "build", "--tokenizer", model_, "--out",    dir_ / "root",
-        "--memory",           "1",     "--threads",   "2",    dir_ / "in"};
+        "--memory",           memory,  "--threads",   "2",    dir_ / "in"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     std::vector<char*> argv;
     for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -101,7 +103,7 @@ class Resume : public ::testing::Test {
 
 TEST_F(Resume, KilledAnywhereItGoesOnAndGivesTheSameBytes) {
   ASSERT_EQ(Run({"--name", "whole"}), 0) << ReadFile(dir_ / "err");
-  const auto whole = SstFiles(dir_ / "root/whole");
+  const auto whole = AllFiles(dir_ / "root/whole");
   const std::string path = dir_ / "root/killed";
   // After each new run, as long as there are new ones, then in the phases that follow.
   int kills = 0;
@@ -132,7 +134,7 @@ TEST_F(Resume, KilledAnywhereItGoesOnAndGivesTheSameBytes) {
   if (!fs::exists(path + "/manifest.json") || fs::exists(path + "/staging")) {
     ASSERT_EQ(Run({"--name", "killed"}), 0) << ReadFile(dir_ / "err");
   }
-  EXPECT_EQ(SstFiles(path), whole);
+  EXPECT_EQ(AllFiles(path), whole);
   EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "killed\n");
   EXPECT_FALSE(fs::exists(path + "/staging"));
   auto a = CorpusTier::Open(dir_ / "root/whole", 1 << 20);
@@ -180,9 +182,9 @@ TEST_F(Resume, ALeftoverOfOtherWorkDoesNotBlock) {
   WriteFile(dir_ / "in/new.txt", "another file than before");
   ASSERT_EQ(Run({"--name", "s", "--json"}), 0) << ReadFile(dir_ / "err");
   EXPECT_NE(ReadFile(dir_ / "out").find("\"resumed_runs\": 0"), std::string::npos);
-  const auto first = SstFiles(path);
+  const auto first = AllFiles(path);
   ASSERT_EQ(Run({"--name", "t"}), 0);
-  EXPECT_EQ(SstFiles(dir_ / "root/t"), first);
+  EXPECT_EQ(AllFiles(dir_ / "root/t"), first);
   // A finished one is never built over.
   EXPECT_EQ(Run({"--name", "s"}), 1);
   EXPECT_NE(ReadFile(dir_ / "err").find("ALREADY_EXISTS"), std::string::npos);

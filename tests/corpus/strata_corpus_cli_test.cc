@@ -12,7 +12,9 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "common/tokenizer/tokenizer.h"
+#include "services/draft/corpus/build.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "tests/corpus/corpus_testing.h"
 
@@ -139,10 +141,11 @@ TEST_F(Cli, ThreadsAndMemoryChangeNothing) {
   }
   WriteFile(dir_ / "in.jsonl", lines);
   ASSERT_EQ(Build("--name a --threads 1 '" + (dir_ / "in.jsonl") + "'").exit, 0);
-  const Result b = Build("--name b --threads 4 --memory 1 --json '" + (dir_ / "in.jsonl") + "'");
+  const Result b = Build(absl::StrCat("--name b --threads 4 --memory ", LeastBuildMemory(4) >> 20,
+                                      " --json '", dir_ / "in.jsonl", "'"));
   ASSERT_EQ(b.exit, 0) << b.err;
   EXPECT_GT(nlohmann::json::parse(b.out)["runs"], 4);
-  EXPECT_EQ(testing::SstFiles(dir_ / "root/a"), testing::SstFiles(dir_ / "root/b"));
+  EXPECT_EQ(testing::AllFiles(dir_ / "root/a"), testing::AllFiles(dir_ / "root/b"));
 }
 
 TEST_F(Cli, MergedShardsEqualABuild) {
@@ -157,7 +160,7 @@ TEST_F(Cli, MergedShardsEqualABuild) {
       Run(out + "--name merged --json '" + (dir_ / "root/one") + "' '" + (dir_ / "root/two") + "'");
   ASSERT_EQ(result.exit, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out)["documents"], 2);
-  EXPECT_EQ(testing::SstFiles(dir_ / "root/merged"), testing::SstFiles(dir_ / "root/all"));
+  EXPECT_EQ(testing::AllFiles(dir_ / "root/merged"), testing::AllFiles(dir_ / "root/all"));
   EXPECT_EQ(ReadFile(dir_ / "root/CURRENT"), "merged\n");
   result = Run(out + "'" + (dir_ / "root/one") + "' '" + (dir_ / "root/all") + "'");
   EXPECT_EQ(result.exit, 1);
@@ -201,6 +204,9 @@ TEST_F(Cli, FailuresSayWhatIsWrongAndLeaveNothing) {
       {"--prune-count 0 " + text, "prune-count"},
       {"--prune-continuations 0 " + text, "prune-continuations"},
       {"--threads 0 " + text, "threads: 0"},
+      {"--threads 2 --memory 225 " + text,
+       "memory: 225 MiB; with threads = 2 at least 226 are needed (with one, 161)"},
+      {"--memory 160 " + text, "with threads = 1 at least 161 are needed"},
       {"--name ../x " + text, "not a plain folder name"},
   };
   for (const auto& [arguments, message] : cases) {
@@ -341,6 +347,7 @@ TEST_F(Cli, WrongUsageIsStatusTwo) {
   }
   EXPECT_EQ(Run("--help").exit, 0);
   EXPECT_THAT(Run("build --help").out, HasSubstr("--prune-count"));
+  EXPECT_THAT(Run("build --help").out, HasSubstr("At least 161, and 65 more"));
 }
 
 }  // namespace

@@ -80,7 +80,7 @@ class TierBuild : public ::testing::Test {
     request.tiers.all_tenants = true;
     request.builder.name = name;
     request.builder.count.prune_count = 1;
-    request.builder.memory_bytes = 64 << 20;
+    request.builder.memory_bytes = LeastBuildMemory(1);
     request.warn = [this](const std::string& warning) { warnings_.push_back(warning); };
     return request;
   }
@@ -200,8 +200,8 @@ TEST_F(TierBuild, ThreadsMemoryAndPartsChangeNothing) {
   ASSERT_GT(tokens, 200'000u);
   Teach("tiers", "acme", documents);
   BuildRequest request = Request("small", {"tiers"});
-  request.builder.memory_bytes = 1 << 20;
   request.builder.threads = 3;
+  request.builder.memory_bytes = LeastBuildMemory(3);
   const auto report = Build(request);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_GT(report->runs, 2);
@@ -215,7 +215,6 @@ TEST_F(TierBuild, AnInterruptedBuildGoesOn) {
   }
   Teach("tiers", "acme", documents);
   BuildRequest request = Request("resumed", {"tiers"});
-  request.builder.memory_bytes = 1 << 20;
   std::atomic<bool> cancel = false;
   request.cancel = &cancel;
   request.progress = [&](const char* phase, double) {

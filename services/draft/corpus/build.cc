@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <span>
 #include <thread>
@@ -24,14 +25,29 @@ constexpr size_t kPartBytes = 256 << 10;
 // The same for model tiers, which hold tokens.
 constexpr size_t kPartTokens = 64 << 10;
 
-// What a build needs beside the windows, as measured with two threads: tokenizer, buffers of runs
-// and files, and what the allocator keeps.
-constexpr size_t kOverheadBytes = size_t{224} << 20;
+constexpr size_t kMiB = 1 << 20;
 
-// Bytes for the windows of all threads, so that the process stays within `memory_bytes`, or within
-// kOverheadBytes + memory_bytes / 2 if that is more.
-size_t WindowBytes(size_t memory_bytes) {
-  return std::max(memory_bytes / 2, memory_bytes - std::min(memory_bytes, kOverheadBytes));
+// What a build needs beside the windows. Once: code, tokenizer, decompressor, the index of runs.
+constexpr size_t kProcessBytes = 96 * kMiB;
+// For each thread. While it counts: parts of the input in the queue, and one as text, as tokens and
+// as windows, however small its share is. Then, without windows: buffers of up to 256 runs, an SST
+// file of each order with its index and filter, the trie's open contexts. And what the allocator
+// keeps for it.
+constexpr size_t kThreadBytes = 64 * kMiB;
+// Smaller shares would give runs without end.
+constexpr size_t kLeastWindowBytes = 1 * kMiB;
+
+// Bytes for the windows of all threads, so that the process stays within the limit.
+size_t WindowBytes(const BuilderOptions& options) {
+  return options.memory_bytes - kProcessBytes - static_cast<size_t>(options.threads) * kThreadBytes;
+}
+
+absl::Status CheckMemory(const BuilderOptions& options) {
+  const size_t least = LeastBuildMemory(options.threads);
+  if (options.memory_bytes >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "memory: ", options.memory_bytes / kMiB, " MiB; with threads = ", options.threads,
+      " at least ", least / kMiB, " are needed (with one, ", LeastBuildMemory(1) / kMiB, ")"));
 }
 
 // Consecutive pieces of one file: text, or segments of a model tier.
@@ -56,8 +72,8 @@ class CountingPool {
   CountingPool(const Tokenizer& tokenizer, SnapshotBuilder& builder, const BuilderOptions& options)
       : tokenizer_(tokenizer), max_queued_(2 * static_cast<size_t>(options.threads)) {
     for (int i = 0; i < options.threads; ++i) {
-      std::unique_ptr<WindowSpiller> spiller = builder.NewSpiller(
-          WindowBytes(options.memory_bytes) / static_cast<size_t>(options.threads));
+      std::unique_ptr<WindowSpiller> spiller =
+          builder.NewSpiller(WindowBytes(options) / static_cast<size_t>(options.threads));
       threads_.emplace_back([this, spiller = std::move(spiller)] { Work(*spiller); });
     }
   }
@@ -262,8 +278,20 @@ std::string JobOf(const BuildRequest& request, const std::string& fingerprint,
 
 }  // namespace
 
+size_t LeastBuildMemory(int threads) {
+  return kProcessBytes +
+         static_cast<size_t>(std::max(threads, 1)) * (kThreadBytes + kLeastWindowBytes);
+}
+
+int MostBuildThreads(size_t memory_bytes) {
+  const size_t left = memory_bytes - std::min(memory_bytes, kProcessBytes);
+  return static_cast<int>(
+      std::min<size_t>(left / (kThreadBytes + kLeastWindowBytes), std::numeric_limits<int>::max()));
+}
+
 absl::StatusOr<BuildReport> BuildFromFiles(const BuildRequest& request) {
   if (absl::Status status = CheckTierSelection(request.tiers); !status.ok()) return status;
+  if (absl::Status status = CheckMemory(request.builder); !status.ok()) return status;
   if (request.inputs.empty() && request.tiers.inputs.empty()) {
     return absl::InvalidArgumentError("no input was named");
   }

@@ -2,6 +2,7 @@
 #define STRATA_SERVICES_DRAFT_CORPUS_BUILD_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -25,7 +26,8 @@ struct BuildRequest {
   // Saved model tiers that are counted besides; see CheckTierSelection.
   TierSelection tiers;
   ReadOptions read;
-  // Its job is filled in. Its threads also tokenize and sort.
+  // Its job is filled in. Its threads also tokenize and sort. Its memory_bytes are a limit for the
+  // whole process, except for what is held of one jsonl line or of one model tier's file beside it.
   BuilderOptions builder;
   // Called now and then, from one thread, with the phase and the share of it done.
   std::function<void(const char* phase, double share)> progress = [](const char*, double) {};
@@ -46,6 +48,11 @@ struct BuildReport {
   // Of these, what an earlier build that was stopped had left.
   int resumed_runs = 0;
 };
+
+// The least BuilderOptions::memory_bytes for so many threads, at least 1.
+size_t LeastBuildMemory(int threads);
+// The most threads for which `memory_bytes` are enough; 0 if they are not for one.
+int MostBuildThreads(size_t memory_bytes);
 
 // From files to a finished snapshot: what `strata-corpus build` does. Each segment of a model tier
 // counts as a document; what segments share to begin with is counted once. The snapshot does not

@@ -252,7 +252,8 @@ void AddOutput(CLI::App& command, std::string& root, BuilderOptions& options, bo
                    "Keep every count, to be merged; the options above then have no effect");
   command.add_flag("--keep-current", options.keep_current,
                    "Leave CURRENT as it is, to check the snapshot before it is live; see publish");
-  command.add_option("--threads", options.threads, "Threads")->capture_default_str();
+  command.add_option("--threads", options.threads,
+                     "Threads (default: one a core; build: as many of these as --memory allows)");
   command.add_flag("--json", json, "Print the result as JSON");
 }
 
@@ -280,7 +281,13 @@ int Main(int argc, char** argv) {
                   "Leave out unfit .jsonl lines instead of failing");
   build->add_option("--orders", orders, "Longest context in tokens, as 6 or 1-6")
       ->capture_default_str();
-  build->add_option("--memory", memory, "MiB for counting; what does not fit goes to disk")
+  build
+      ->add_option(
+          "--memory", memory,
+          absl::StrCat("MiB of the whole process; what does not fit goes to disk. At least ",
+                       LeastBuildMemory(1) / kMiB, ", and ",
+                       (LeastBuildMemory(2) - LeastBuildMemory(1)) / kMiB,
+                       " more for each thread after the first"))
       ->check(CLI::Range(size_t{1}, size_t{1} << 30))
       ->capture_default_str();
   build->add_flag("--fresh", request.builder.fresh,
@@ -343,6 +350,10 @@ int Main(int argc, char** argv) {
   if (!parsed.ok()) return Fail(parsed.status());
   request.builder.count.max_order = *parsed;
   request.builder.memory_bytes = memory * kMiB;
+  if (build->count("--threads") == 0) {
+    request.builder.threads =
+        std::clamp(MostBuildThreads(memory * kMiB), 1, request.builder.threads);
+  }
   return Build(request, json);
 }
 
