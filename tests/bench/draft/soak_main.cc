@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "tests/bench/draft/judge.h"
 #include "tests/bench/draft/service_process.h"
 #include "tests/bench/draft/soak.h"
 #include "tests/bench/draft/tool.h"
@@ -25,9 +26,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr double kDaySeconds = 86400;
 constexpr double kMib = 1 << 20;
-// What memory may grow by after the first quarter.
-constexpr double kGrowthShare = 0.05;
-constexpr double kGrowthBytes = 16 * kMib;
 constexpr size_t kShownSamples = 20;
 // Hundredths of the sequences.
 constexpr size_t kMarks[] = {10, 25, 50, 75, 100};
@@ -155,12 +153,7 @@ Json Report(const Flags& flags, const SoakResult& result) {
 }
 
 absl::Status Judge(const SoakResult& result) {
-  const auto before = static_cast<double>(At(result, 25).rss_bytes);
-  const auto after = static_cast<double>(At(result, 100).rss_bytes);
-  if (after > before * (1 + kGrowthShare) + kGrowthBytes) {
-    return absl::InternalError(
-        absl::StrCat("memory grew from ", before / kMib, " MiB at 25 % to ", after / kMib, " MiB"));
-  }
+  if (absl::Status status = JudgeMemory(result.samples); !status.ok()) return status;
   if (result.live_after_eviction > 0 || result.live_after_streams > 0) {
     return absl::InternalError(absl::StrCat(result.live_after_eviction,
                                             " sequences live on after idle eviction, ",

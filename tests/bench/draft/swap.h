@@ -79,7 +79,8 @@ struct SwapOptions {
   std::string to;
   // There and back count as two.
   int swaps = 6;
-  // Asked for as long before the first swap and after each.
+  // Asked for as long before the first swap, when a warm-up of the same length is over, and after
+  // each.
   absl::Duration calm = absl::Seconds(5);
   // How long a swap may take.
   absl::Duration timeout = absl::Seconds(60);

@@ -1,8 +1,9 @@
 // strata-draft-swap: what verifiers notice when a draft service's corpus changes, or is cold. See
 // --help and tests/bench/README.md.
 //
-// Prints JSON on standard output. Ends with 0; 1 if an answer failed, one of a cold corpus came too
-// late, or anything else went wrong, with a sentence on standard error; 2 for a wrong command line.
+// Prints JSON on standard output. Ends with 0; 1 if an answer failed, messages were slow during
+// swaps, an answer of a cold corpus came too late, or anything else went wrong, with a sentence on
+// standard error; 2 for a wrong command line.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "tests/bench/draft/judge.h"
 #include "tests/bench/draft/service_process.h"
 #include "tests/bench/draft/swap.h"
 #include "tests/bench/draft/tool.h"
@@ -35,6 +37,7 @@ struct Flags {
   SwapOptions swap;
   double calm_s = 5;
   double poll_s = 0.5;
+  double slowdown = 2;
   ColdOptions cold_start;
   size_t block_cache_mb = 256;
 };
@@ -80,12 +83,18 @@ void AddFlags(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(1, 10000))
       ->excludes(cold)
       ->capture_default_str();
-  app.add_option("--seconds", flags.calm_s, "Measured before the first switch and after each")
+  app.add_option("--seconds", flags.calm_s,
+                 "Measured before the first switch, when as long a warm-up is over, and after each")
       ->check(CLI::Range(0.1, 1e5))
       ->excludes(cold)
       ->capture_default_str();
   app.add_option("--corpus-poll", flags.poll_s, "The service's, in seconds")
       ->check(CLI::Range(0.01, 60.0))
+      ->excludes(cold)
+      ->capture_default_str();
+  app.add_option("--slowdown", flags.slowdown,
+                 "How many times as long the p99 of messages during switches may take as before")
+      ->check(CLI::Range(1.0, 1e6))
       ->excludes(cold)
       ->capture_default_str();
   app.add_option("--rounds", flags.cold_start.rounds, "Services started one after another")
@@ -177,6 +186,7 @@ absl::Status RunSwap(const Flags& flags, const std::vector<replay::Row>& rows) {
   all.Add(result->during);
   all.Add(result->after);
   status.Update(Judge(all));
+  status.Update(JudgeSwap(result->before.us, result->during.us, flags.slowdown));
   return status;
 }
 
