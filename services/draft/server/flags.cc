@@ -47,7 +47,7 @@ void AddTiers(CLI::App& app, Flags& flags) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--calibrations", flags.policy.max_calibrations,
-                 "Most calibrations in memory, that is pairs of model and tenant in use, 150 KB "
+                 "Most calibrations in memory, that is pairs of model and tenant in use, 137 KB "
                  "each; those of others are with the model tiers")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
