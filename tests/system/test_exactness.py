@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,17 +90,67 @@ def expect_drafts_that_change_nothing(service: harness.Service, budgets: str,
         assert run["accepted"] > 0
 
 
-@pytest.mark.parametrize(("policy", "with_corpus", "recycled"),
-                         [("locality", True, 0), ("locality", False, 8),
-                          ("calibrated", False, 0), ("calibrated", True, 0)])
-def test_no_policy_or_tier_changes_a_token(corpus: Path, tmp_path: Path, policy: str,
-                                           with_corpus: bool, recycled: int) -> None:
-    tiers = ["--corpus", str(corpus)] if with_corpus else []
-    with harness.start_verify(tmp_path, "--draft", "embedded", "--policy", policy, "--recycle",
-                              str(recycled), *tiers) as service:
-        # The second run finds the first one's answers in the model tier.
-        for sampling in (SAMPLING["greedy"], SAMPLING["sampled"]):
-            expect_drafts_that_change_nothing(service, "8,32", *sampling)
+class Combination(NamedTuple):
+    policy: str
+    with_corpus: bool
+    recycled: int
+
+
+COMBINATIONS = [Combination(*values)
+                for values in itertools.product(("locality", "calibrated"), (False, True), (0, 8))]
+
+# Answered in few tokens, so that there are many combinations in little time.
+ASKED = {"Name the planets in their order from the sun.": SAMPLING["greedy"],
+         "Repeat this three times: the cat sat on the mat.": SAMPLING["sampled"]}
+ASKED_TOKENS = 24
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS,
+                ids=lambda c: f"{c.policy}, corpus {c.with_corpus}, recycle {c.recycled}")
+def combined(request: pytest.FixtureRequest, corpus: Path,
+             tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Service]:
+    combination: Combination = request.param
+    tiers = ["--corpus", str(corpus)] if combination.with_corpus else []
+    with harness.start_verify(tmp_path_factory.mktemp("verify"), "--draft", "embedded", "--policy",
+                              combination.policy, "--recycle", str(combination.recycled),
+                              *tiers) as service:
+        yield service
+
+
+def ask(service: harness.Service, prompt: str, *arguments: str) -> dict[str, Any]:
+    return harness.generate(service, prompt, "--chat", "--max-tokens", str(ASKED_TOKENS),
+                            *ASKED[prompt], *arguments)
+
+
+@pytest.fixture(scope="module")
+def plain_answers() -> dict[str, dict[str, Any]]:
+    """By prompt; filled by the first service, and the same of all others."""
+    return {}
+
+
+@pytest.mark.parametrize("predicted", [False, True], ids=["nothing predicted", "predicted"])
+def test_no_policy_or_tier_changes_a_token(combined: harness.Service, predicted: bool,
+                                           plain_answers: dict[str, dict[str, Any]]) -> None:
+    # A tenant for each, so that none drafts from what another one was answered.
+    tenant = ["--tenant", "predicted" if predicted else "plain"]
+    for prompt in ASKED:
+        if prompt not in plain_answers:
+            plain_answers[prompt] = ask(combined, prompt, "--no-speculation")
+            assert plain_answers[prompt]["statistics"]["drafted"] == 0
+        plain = plain_answers[prompt]
+        # Without the beginning: it is not all as it will be.
+        text = ["--predicted-text", plain["text"][10:]] if predicted else []
+        first = ask(combined, prompt, *tenant, *text)
+        assert first["token_ids"] == plain["token_ids"]
+        if predicted:
+            assert harness.drafted_by(first, "predicted") > 0
+            assert first["statistics"]["accepted"] > 0
+        else:
+            # Now its own answer is in the model tier.
+            second = ask(combined, prompt, *tenant)
+            assert second["token_ids"] == plain["token_ids"]
+            assert sum(harness.drafted_by(second, tier) for tier in ("model", "recycled")) > 0
+            assert second["statistics"]["accepted"] > 0
 
 
 def test_qwen2_is_drafted_for_and_says_the_same(foreign_corpus: Path, tmp_path: Path) -> None:
