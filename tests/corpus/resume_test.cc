@@ -1,10 +1,10 @@
 // strata-corpus build, killed at many moments: the same command goes on and gives the same bytes.
 
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 
