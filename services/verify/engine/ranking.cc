@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
 namespace strata::engine {
 namespace {
 
+constexpr int64_t kFloatsALine = 64 / sizeof(float);
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 float BlockMax(std::span<const float> block) {
@@ -26,6 +28,20 @@ float BlockMax(std::span<const float> block) {
   return *std::max_element(lanes.begin(), lanes.end());
 }
 
+// Of the values, none of which is NaN; the lowest there is if there are fewer than k >= 1.
+float KthGreatest(std::span<const float> values, size_t k) {
+  if (values.size() < k) return kLowest;
+  // Sorted, the greatest first.
+  std::vector<float> greatest(k, kLowest);
+  for (const float value : values) {
+    if (!(value > greatest.back())) continue;
+    const auto at = std::upper_bound(greatest.begin(), greatest.end(), value, std::greater<>());
+    std::move_backward(at, greatest.end() - 1, greatest.end());
+    *at = value;
+  }
+  return greatest.back();
+}
+
 }  // namespace
 
 void BlockMaxima(std::span<const float> logits, float* block_max) {
@@ -39,6 +55,21 @@ int TopTokens(std::span<const float> logits, std::span<const float> block_max,
               std::span<int32_t> top) {
   const size_t wanted = std::min(top.size(), logits.size());
   if (wanted == 0) return 0;
+  const auto size = static_cast<int64_t>(logits.size());
+  const std::span<const float> maxima = block_max.first(LogitBlocks(size));
+  // Each of these is a logit, so that as many as are wanted are no lower than the last of them.
+  const float least = KthGreatest(maxima, wanted);
+  std::vector<int64_t> begins;
+  begins.reserve(2 * wanted);
+  for (size_t block = 0; block < maxima.size(); ++block) {
+    if (!(maxima[block] >= least)) continue;
+    begins.push_back(static_cast<int64_t>(block) * kLogitBlock);
+    // A row comes from another core or a device: each line is fetched from memory.
+    const float* first = logits.data() + begins.back();
+    for (int64_t i = 0; i < std::min(kLogitBlock, size - begins.back()); i += kFloatsALine) {
+      __builtin_prefetch(first + i);
+    }
+  }
   struct Entry {
     float logit;
     int32_t id;
@@ -46,13 +77,12 @@ int TopTokens(std::span<const float> logits, std::span<const float> block_max,
   // Sorted, the best first; ids come ascending, so that a later equal one stays behind.
   std::vector<Entry> best;
   best.reserve(wanted + 1);
-  const auto size = static_cast<int64_t>(logits.size());
-  for (int64_t begin = 0, block = 0; begin < size; begin += kLogitBlock, ++block) {
-    if (best.size() == wanted && !(block_max[block] > best.back().logit)) continue;
+  for (const int64_t begin : begins) {
+    if (best.size() == wanted && !(maxima[begin / kLogitBlock] > best.back().logit)) continue;
     const int64_t end = std::min(begin + kLogitBlock, size);
     for (int64_t i = begin; i < end; ++i) {
       const float logit = std::isnan(logits[i]) ? kLowest : logits[i];
-      if (best.size() == wanted && !(logit > best.back().logit)) continue;
+      if (logit < least || (best.size() == wanted && !(logit > best.back().logit))) continue;
       const auto at =
           std::upper_bound(best.begin(), best.end(), logit,
                            [](float value, const Entry& entry) { return value > entry.logit; });
