@@ -11,10 +11,13 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "services/verify/engine/philox.h"
+#include "services/verify/engine/ranking.h"
 #include "tests/engine/chi_square.h"
 
 namespace strata::engine {
@@ -396,6 +399,17 @@ std::vector<float> PathLogits(uint64_t model, const std::vector<int32_t>& path) 
   return RandomLogits(random, kVocabulary, 1.0f);
 }
 
+// As ForwardOutput::block_max has them.
+std::vector<float> RowMaxima(const std::vector<float>& logits, int64_t vocab_size) {
+  const int64_t rows = static_cast<int64_t>(logits.size()) / vocab_size;
+  std::vector<float> maxima(static_cast<size_t>(rows * LogitBlocks(vocab_size)));
+  for (int64_t row = 0; row < rows; ++row) {
+    BlockMaxima(std::span(logits).subspan(row * vocab_size, vocab_size),
+                maxima.data() + row * LogitBlocks(vocab_size));
+  }
+  return maxima;
+}
+
 struct Tree {
   std::vector<int32_t> tokens;
   std::vector<int32_t> parents;
@@ -481,6 +495,11 @@ TEST(VerifyTree, StreamsEqualPlainDecoding) {
             VerifyTree(tree.tokens, tree.parents, logits, kVocabulary, params, tree_history,
                        drafted.size(), final_tokens, left, scratch);
         ASSERT_EQ(tree_history.counts().size(), before);
+        const VerifiedPath by_blocks =
+            VerifyTree(tree.tokens, tree.parents, logits, kVocabulary, params, tree_history,
+                       drafted.size(), final_tokens, left, scratch, RowMaxima(logits, kVocabulary));
+        ASSERT_EQ(by_blocks.nodes, result.nodes);
+        ASSERT_EQ(by_blocks.tokens, result.tokens);
         // The nodes are a path from the root and carry the first tokens. One more
         // token follows, unless the last node's own token ended the stream.
         ASSERT_EQ(result.tokens.size(), result.nodes.size() + 1);
@@ -502,6 +521,33 @@ TEST(VerifyTree, StreamsEqualPlainDecoding) {
   // The cases are worth something only if drafts were accepted and streams ended early.
   EXPECT_GT(accepted, 5000);
   EXPECT_GT(finals, 500);
+}
+
+// Rows of several blocks, the last one not whole, with ties, infinities and NaN.
+TEST(VerifyTree, GreedyTokensByBlocksAreThoseOfTheWholeRow) {
+  constexpr int64_t kManyTokens = 1000;
+  std::mt19937 random(8);
+  SamplerScratch scratch;
+  TokenHistory history;
+  std::set<int32_t> drawn;
+  for (int round = 0; round < 2000; ++round) {
+    // Few values, so that ties are many, in one block and across blocks.
+    const auto values = static_cast<float>(1 + random() % (round % 2 == 0 ? 3 : 5000));
+    std::vector<float> logits(kManyTokens);
+    for (float& logit : logits) {
+      logit = std::floor(std::uniform_real_distribution<float>(-values, values)(random));
+      if (random() % 10 == 0) logit = random() % 2 == 0 ? kNan : -kInf;
+    }
+    if (round % 50 == 0) logits[random() % kManyTokens] = kInf;
+    if (round == 1) std::fill(logits.begin(), logits.end(), kNan);
+    const VerifiedPath whole =
+        VerifyTree({}, {}, logits, kManyTokens, {}, history, 0, {}, 0, scratch);
+    const VerifiedPath by_blocks = VerifyTree({}, {}, logits, kManyTokens, {}, history, 0, {}, 0,
+                                              scratch, RowMaxima(logits, kManyTokens));
+    ASSERT_EQ(by_blocks.tokens, whole.tokens) << "round " << round;
+    drawn.insert(whole.tokens[0]);
+  }
+  EXPECT_GT(drawn.size(), 500u);
 }
 
 TEST(VerifyTree, AcceptsTheLongestMatchingPath) {

@@ -102,13 +102,15 @@ struct ForwardOutput {
   HostVector<float> logits;  // [rows, vocab_size], row-major
   // [rows, LogitBlocks(vocab_size)]: the greatest logit of each block, for TopTokens (ranking.h).
   HostVector<float> block_max;
-  std::span<const float> row(int64_t r) const {
-    return {logits.data() + r * vocab_size, static_cast<size_t>(vocab_size)};
+  std::span<const float> rows(int64_t first, int64_t count) const {
+    return {logits.data() + first * vocab_size, static_cast<size_t>(count * vocab_size)};
   }
-  std::span<const float> row_block_max(int64_t r) const {
+  std::span<const float> rows_block_max(int64_t first, int64_t count) const {
     const int64_t blocks = LogitBlocks(vocab_size);
-    return {block_max.data() + r * blocks, static_cast<size_t>(blocks)};
+    return {block_max.data() + first * blocks, static_cast<size_t>(count * blocks)};
   }
+  std::span<const float> row(int64_t r) const { return rows(r, 1); }
+  std::span<const float> row_block_max(int64_t r) const { return rows_block_max(r, 1); }
 };
 
 // One thread at a time, except info() and the counters kv_pages_...(); best one thread alone for

@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "services/verify/engine/philox.h"
+#include "services/verify/engine/ranking.h"
 #include "services/verify/engine/simd.h"
 
 namespace strata::engine {
@@ -338,9 +339,13 @@ float GumbelNoise(uint64_t seed, uint64_t position, int32_t token) {
   return static_cast<float>(GumbelFromBits(PhiloxToken(seed, position, token)));
 }
 
+bool TakesGreatest(const SamplingParams& params) {
+  return params.temperature <= 0 && !HasPenalties(params);
+}
+
 int32_t SampleToken(std::span<const float> logits, const SamplingParams& params,
                     const TokenHistory& history, uint64_t position, SamplerScratch& scratch) {
-  if (params.temperature <= 0 && !HasPenalties(params)) return ArgMax(logits);
+  if (TakesGreatest(params)) return ArgMax(logits);
   PenalizedLogits(logits, params, history, scratch.values);
   if (params.temperature <= 0) return ArgMax(scratch.values);
   ApplyTemperature(params.temperature, scratch.values);
@@ -407,14 +412,22 @@ VerifiedPath VerifyTree(std::span<const int32_t> tokens, std::span<const int32_t
                         std::span<const float> logits, int64_t vocab_size,
                         const SamplingParams& params, TokenHistory& history, uint64_t position,
                         std::span<const int32_t> final_tokens, int64_t max_tokens,
-                        SamplerScratch& scratch) {
+                        SamplerScratch& scratch, std::span<const float> block_max) {
   VerifiedPath path;
   const auto width = static_cast<size_t>(vocab_size);
   const auto nodes = static_cast<int32_t>(tokens.size());
+  const auto blocks = static_cast<size_t>(LogitBlocks(vocab_size));
+  const bool greatest_blocks = TakesGreatest(params) && !block_max.empty();
   int32_t node = -1;  // the row in turn is node + 1
   while (true) {
-    const auto row = logits.subspan(static_cast<size_t>(node + 1) * width, width);
-    const int32_t token = SampleToken(row, params, history, position, scratch);
+    const auto row_number = static_cast<size_t>(node + 1);
+    const auto row = logits.subspan(row_number * width, width);
+    int32_t token = 0;
+    if (greatest_blocks) {
+      TopTokens(row, block_max.subspan(row_number * blocks, blocks), std::span(&token, 1));
+    } else {
+      token = SampleToken(row, params, history, position, scratch);
+    }
     path.tokens.push_back(token);
     if (std::find(final_tokens.begin(), final_tokens.end(), token) != final_tokens.end()) break;
     if (max_tokens > 0 && static_cast<int64_t>(path.tokens.size()) >= max_tokens) break;

@@ -28,6 +28,9 @@ struct SamplingParams {
 // INVALID_ARGUMENT names the parameter, its value and what is allowed.
 Status ValidateSamplingParams(const SamplingParams& params);
 
+// Whether the token drawn is that of the row's greatest logit, whatever came before.
+bool TakesGreatest(const SamplingParams& params);
+
 // Which tokens occurred, for the penalties. Not thread-safe.
 class TokenHistory {
  public:
@@ -92,11 +95,13 @@ struct VerifiedPath {
 // parents[i] < i, or -1 for a child of the last token. position is that of the
 // first token drawn. `history` is as before the first draw, and is so again afterwards.
 // Stops after a token of `final_tokens` (end-of-sequence ids), and after max_tokens > 0 tokens.
+// `block_max`: the greatest logit of each block of each row (ForwardOutput::block_max), with which
+// a greedy row need not be read; empty if not at hand.
 VerifiedPath VerifyTree(std::span<const int32_t> tokens, std::span<const int32_t> parents,
                         std::span<const float> logits, int64_t vocab_size,
                         const SamplingParams& params, TokenHistory& history, uint64_t position,
                         std::span<const int32_t> final_tokens, int64_t max_tokens,
-                        SamplerScratch& scratch);
+                        SamplerScratch& scratch, std::span<const float> block_max = {});
 
 }  // namespace strata::engine
 

@@ -144,26 +144,26 @@ void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t fir
   }
 }
 
-absl::Status LiveSequence::Verify(std::span<const float> logits, int64_t vocab_size,
-                                  engine::Engine& engine, engine::SamplerScratch& scratch) {
-  std::vector<int32_t> committed(static_cast<size_t>(chain_rows_));
-  std::iota(committed.begin(), committed.end(), 0);
-  engine::VerifiedPath path;
-  logits = logits.subspan(ranked_prompt_rows_ * static_cast<size_t>(vocab_size));
-  if (!logits.empty()) {
-    const int64_t left = request_.max_tokens - output_tokens();
-    path = engine::VerifyTree(tree_.tokens, tree_.parents, logits, vocab_size, request_.sampling,
-                              history_, tokens_.size(), request_.final_tokens, left, scratch);
-    for (const int32_t node : path.nodes) {
-      committed.push_back(static_cast<int32_t>(chain_rows_) + node);
-    }
+void LiveSequence::Verify(const engine::ForwardOutput& output, int64_t first_row,
+                          int recycled_tokens, engine::SamplerScratch& scratch) {
+  if (recycled_tokens > 0) KeepRankings(output, first_row, recycled_tokens);
+  committed_rows_.resize(static_cast<size_t>(chain_rows_));
+  std::iota(committed_rows_.begin(), committed_rows_.end(), 0);
+  const auto verified_rows = static_cast<int64_t>(logit_rows_.size() - ranked_prompt_rows_);
+  // A chunk in mid-prompt.
+  if (verified_rows == 0) return;
+  first_row += static_cast<int64_t>(ranked_prompt_rows_);
+  const std::span<const float> logits = output.rows(first_row, verified_rows);
+  engine::VerifiedPath path = engine::VerifyTree(
+      tree_.tokens, tree_.parents, logits, output.vocab_size, request_.sampling, history_,
+      tokens_.size(), request_.final_tokens, request_.max_tokens - output_tokens(), scratch,
+      output.rows_block_max(first_row, verified_rows));
+  for (const int32_t node : path.nodes) {
+    committed_rows_.push_back(static_cast<int32_t>(chain_rows_) + node);
   }
-  if (const engine::Status status = engine.Commit(*kv_, committed); !status.ok()) {
-    return absl::InternalError(absl::StrCat("cannot commit to the KV cache: ", status.message()));
-  }
-  if (path.tokens.empty()) return absl::OkStatus();
-  if (!prefilling()) ++stats_.steps;
-  TakeTokens(path, logits, vocab_size);
+  // The first token is the prompt's, not a step's.
+  if (output_tokens() > 0) ++stats_.steps;
+  TakeTokens(path, logits, output.vocab_size);
   if (asked_) {
     has_feedback_ = true;
     accepted_nodes_ = path.nodes;
@@ -176,6 +176,12 @@ absl::Status LiveSequence::Verify(std::span<const float> logits, int64_t vocab_s
   std::swap(verified_tree_, tree_);
   tree_.Clear();
   source_nodes_.clear();
+}
+
+absl::Status LiveSequence::Commit(engine::Engine& engine) {
+  if (const engine::Status status = engine.Commit(*kv_, committed_rows_); !status.ok()) {
+    return absl::InternalError(absl::StrCat("cannot commit to the KV cache: ", status.message()));
+  }
   return absl::OkStatus();
 }
 

@@ -40,6 +40,8 @@ class LiveSequence {
   // How it fares among drafts. Without speculation it has none to gain by, and is not asked.
   Lead& lead() { return lead_; }
   bool speculates() const { return request_.speculate; }
+  // Whether Verify reads whole rows of logits, not a few blocks of each.
+  bool reads_rows() const { return request_.logprobs || !engine::TakesGreatest(request_.sampling); }
   std::span<const TokenId> tokens() const { return tokens_; }
   // Whether the draft source has ever been asked about it.
   bool drafted() const { return drafted_; }
@@ -73,18 +75,17 @@ class LiveSequence {
   // token and the draft tree. With `rank_prompt` rows of a prompt that may be drafted for have
   // logits, to be ranked. Valid until Verify.
   engine::SequenceInput PrepareInput(int64_t prefill_rows, bool rank_prompt);
-  // Verifies and commits: from here on tokens() and finish_reason() are those after this pass.
-  // `logits` are those of PrepareInput's logit_rows, row-major. INTERNAL if the engine refuses to
-  // commit.
-  absl::Status Verify(std::span<const float> logits, int64_t vocab_size, engine::Engine& engine,
-                      engine::SamplerScratch& scratch);
+  // Verifies the rows of `output` from `first_row` on, one for each of PrepareInput's logit_rows:
+  // from here on tokens() and finish_reason() are those after this pass. Keeps the
+  // `recycled_tokens` best next tokens of each row (of the first 512) for the next query. Touches
+  // nothing that other sequences have: they may be verified at the same time.
+  void Verify(const engine::ForwardOutput& output, int64_t first_row, int recycled_tokens,
+              engine::SamplerScratch& scratch);
+  // Commits what Verify accepted. INTERNAL if the engine refuses.
+  absl::Status Commit(engine::Engine& engine);
   // Counts what Verify accepted and passes its tokens to the sink, which whoever waits for the next
   // pass need not wait for. Before the next Verify.
   void Publish();
-  // Keeps the `count` best next tokens of the rows of `output` from `first_row` on, one for each
-  // of PrepareInput's logit_rows (the first 512), for the next query. Before Verify of the same
-  // pass.
-  void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
 
   // Gives the KV pages back; Resume is next.
   void Preempt(std::unique_ptr<engine::KvSequence> empty);
@@ -106,6 +107,7 @@ class LiveSequence {
   int64_t output_tokens() const {
     return static_cast<int64_t>(tokens_.size() - request_.prompt.size());
   }
+  void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
   // Takes the tokens one by one, into chunk_, until one ends the request.
   void TakeTokens(const engine::VerifiedPath& path, std::span<const float> logits,
                   int64_t vocab_size);
@@ -148,6 +150,7 @@ class LiveSequence {
   std::vector<int32_t> rows_;
   std::vector<int32_t> parents_;
   std::vector<int32_t> logit_rows_;
+  std::vector<int32_t> committed_rows_;
   // Of them, those ahead of the draft tree.
   int64_t chain_rows_ = 0;
   // Of logit_rows_, those ahead of the last token's, which are ranked alone.

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/retry_after.h"
 #include "common/base/steady_clock.h"
+#include "services/verify/engine/parallel.h"
 #include "spdlog/spdlog.h"
 
 namespace strata::verify {
@@ -20,6 +21,9 @@ namespace {
 // them, and each node has a row of logits.
 constexpr int64_t kMaxTreeRows = 2048;
 constexpr int64_t kMaxTreeLogitBytes = int64_t{512} << 20;
+// To draw a token from a row takes a good part of a millisecond; its greatest logit and its ranking
+// take some microseconds, which another core is not worth waking for.
+constexpr int64_t kGreedySequencesAThread = 16;
 // When who came while the service shuts down should ask another one.
 constexpr absl::Duration kElsewhereAfter = absl::Milliseconds(100);
 
@@ -519,24 +523,20 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
     }
     (batch[i]->prefilling() ? counters_.prompt_rows : counters_.decode_rows).Add(rows);
   }
-  int64_t row = 0;
+  const size_t first = work.verified.size();
+  for (LiveSequence* sequence : batch) {
+    work.verified.push_back({.sequence = sequence,
+                             .steps = sequence->stats().steps,
+                             .tokens = sequence->stats().output_tokens,
+                             .prompt = sequence->prefilling()});
+  }
+  VerifyAll(batch, inputs);
   for (size_t i = 0; i < batch.size(); ++i) {
     LiveSequence& sequence = *batch[i];
-    const int64_t rows = static_cast<int64_t>(inputs[i].logit_rows.size());
-    const std::span<const float> logits =
-        std::span(output_.logits).subspan(row * output_.vocab_size, rows * output_.vocab_size);
-    if (options_.recycled_tokens > 0) {
-      sequence.KeepRankings(output_, row, options_.recycled_tokens);
-    }
-    row += rows;
+    Verified& verified = work.verified[first + i];
     absl::Duration& time =
-        sequence.prefilling() ? sequence.stats().prefill_time : sequence.stats().verify_time;
-    Verified& verified = work.verified.emplace_back();
-    verified.sequence = &sequence;
-    verified.prompt = sequence.prefilling();
-    verified.steps = sequence.stats().steps;
-    verified.tokens = sequence.stats().output_tokens;
-    verified.status = sequence.Verify(logits, output_.vocab_size, engine_, scratch_);
+        verified.prompt ? sequence.stats().prefill_time : sequence.stats().verify_time;
+    verified.status = sequence.Commit(engine_);
     verified.steps = sequence.stats().steps - verified.steps;
     verified.tokens = sequence.stats().output_tokens - verified.tokens;
     // Ahead of the next question, which begins another step.
@@ -553,6 +553,26 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
                              .accepted = any ? sequence.verified_nodes().size() : 0});
     time += SteadyNow() - start;
   }
+}
+
+void Scheduler::VerifyAll(std::span<LiveSequence* const> batch,
+                          std::span<const engine::SequenceInput> inputs) {
+  std::vector<int64_t> first_rows;
+  int64_t row = 0;
+  bool reads_rows = false;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    first_rows.push_back(row);
+    row += static_cast<int64_t>(inputs[i].logit_rows.size());
+    reads_rows |= batch[i]->reads_rows();
+  }
+  const int64_t grain = reads_rows ? 1 : kGreedySequencesAThread;
+  engine::ParallelFor(static_cast<int64_t>(batch.size()), grain, [&](int64_t begin, int64_t end) {
+    thread_local engine::SamplerScratch scratch;
+    for (int64_t i = begin; i < end; ++i) {
+      batch[static_cast<size_t>(i)]->Verify(output_, first_rows[static_cast<size_t>(i)],
+                                            options_.recycled_tokens, scratch);
+    }
+  });
 }
 
 void Scheduler::EndFailed(StepWork& work) {

@@ -175,6 +175,9 @@ class Scheduler {
   std::vector<LiveSequence*> PlanBatch(std::vector<engine::SequenceInput>& inputs);
   void ForwardAndVerify(std::vector<LiveSequence*> batch, std::vector<engine::SequenceInput> inputs,
                         StepWork& work);
+  // Each sequence's rows of output_, on several threads if that is worth it.
+  void VerifyAll(std::span<LiveSequence* const> batch,
+                 std::span<const engine::SequenceInput> inputs);
   // Ends the sequences whose pass failed, and takes them out of `work`.
   void EndFailed(StepWork& work);
   // Passes on what was verified, and ends what is finished.
@@ -209,7 +212,6 @@ class Scheduler {
   std::vector<Asked> asked_;
   // What the draft source was waited for in this step: asking, and taking its answer.
   absl::Duration draft_wait_;
-  engine::SamplerScratch scratch_;
   engine::ForwardOutput output_;
 
   mutable absl::Mutex mutex_;
