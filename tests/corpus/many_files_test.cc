@@ -4,8 +4,7 @@
 
 #include <random>
 
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
+#include "common/base/file_limit.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/corpus/manifest.h"
 #include "tests/corpus/corpus_testing.h"
@@ -15,10 +14,10 @@ namespace {
 
 constexpr int kVocabulary = 30000;
 
-TEST(ManyFiles, OpenInAMoment) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "times say nothing";
-#endif
+// How long it takes to open one: tests/bench/corpus.
+TEST(ManyFiles, AreOneSnapshot) {
+  // RocksDB holds each of them open.
+  ASSERT_TRUE(RaiseOpenFileLimit().ok());
   testing::TempDir root;
   std::mt19937 random(1);
   testing::Documents documents(100);
@@ -36,12 +35,8 @@ TEST(ManyFiles, OpenInAMoment) {
   const Manifest manifest = testing::BuildSnapshot(root.path(), documents, kVocabulary, options);
   EXPECT_GT(manifest.files.size(), 2000u);
 
-  const absl::Time begin = absl::Now();
   const auto tier = CorpusTier::Open(root.path(), 8 << 20);
-  const absl::Duration took = absl::Now() - begin;
   ASSERT_TRUE(tier.ok()) << tier.status();
-  // Well below a second where nothing else runs.
-  EXPECT_LT(took, absl::Seconds(3)) << manifest.files.size() << " files";
   const testing::Tokens& some = documents[7];
   const Evidence evidence = testing::Ask(**tier, {some.begin(), some.begin() + 6});
   ASSERT_GT(evidence.levels, 0);

@@ -523,31 +523,44 @@ TEST(VerifyTree, StreamsEqualPlainDecoding) {
   EXPECT_GT(finals, 500);
 }
 
-// Rows of several blocks, the last one not whole, with ties, infinities and NaN.
-TEST(VerifyTree, GreedyTokensByBlocksAreThoseOfTheWholeRow) {
+// Trees whose rows have several blocks, the last one not whole, with ties, infinities and NaN.
+TEST(VerifyTree, GreedyTokensByBlocksAreThoseOfWholeRows) {
   constexpr int64_t kManyTokens = 1000;
-  std::mt19937 random(8);
+  std::mt19937_64 random(8);
   SamplerScratch scratch;
   TokenHistory history;
   std::set<int32_t> drawn;
+  size_t accepted = 0;
   for (int round = 0; round < 2000; ++round) {
+    Tree tree = RandomTree(random, static_cast<int>(random() % 6));
+    const size_t rows = 1 + tree.tokens.size();
     // Few values, so that ties are many, in one block and across blocks.
     const auto values = static_cast<float>(1 + random() % (round % 2 == 0 ? 3 : 5000));
-    std::vector<float> logits(kManyTokens);
+    std::vector<float> logits(rows * kManyTokens);
     for (float& logit : logits) {
       logit = std::floor(std::uniform_real_distribution<float>(-values, values)(random));
       if (random() % 10 == 0) logit = random() % 2 == 0 ? kNan : -kInf;
     }
-    if (round % 50 == 0) logits[random() % kManyTokens] = kInf;
+    if (round % 50 == 0) logits[random() % logits.size()] = kInf;
     if (round == 1) std::fill(logits.begin(), logits.end(), kNan);
+    // Most nodes hold what their parent's row says.
+    for (size_t i = 0; i < tree.tokens.size(); ++i) {
+      if (random() % 4 == 0) continue;
+      const auto row = std::span(logits).subspan((tree.parents[i] + 1) * kManyTokens, kManyTokens);
+      tree.tokens[i] = SampleToken(row, {}, history, 0, scratch);
+    }
     const VerifiedPath whole =
-        VerifyTree({}, {}, logits, kManyTokens, {}, history, 0, {}, 0, scratch);
-    const VerifiedPath by_blocks = VerifyTree({}, {}, logits, kManyTokens, {}, history, 0, {}, 0,
-                                              scratch, RowMaxima(logits, kManyTokens));
+        VerifyTree(tree.tokens, tree.parents, logits, kManyTokens, {}, history, 0, {}, 0, scratch);
+    const VerifiedPath by_blocks =
+        VerifyTree(tree.tokens, tree.parents, logits, kManyTokens, {}, history, 0, {}, 0, scratch,
+                   RowMaxima(logits, kManyTokens));
     ASSERT_EQ(by_blocks.tokens, whole.tokens) << "round " << round;
-    drawn.insert(whole.tokens[0]);
+    ASSERT_EQ(by_blocks.nodes, whole.nodes) << "round " << round;
+    accepted += whole.nodes.size();
+    drawn.insert(whole.tokens.begin(), whole.tokens.end());
   }
   EXPECT_GT(drawn.size(), 500u);
+  EXPECT_GT(accepted, 2000u);
 }
 
 TEST(VerifyTree, AcceptsTheLongestMatchingPath) {

@@ -185,6 +185,7 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
 }
 
 engine::Status FakeEngine::Commit(engine::KvSequence& sequence, std::span<const int32_t> rows) {
+  if (commits_left_ >= 0 && commits_left_-- == 0) return Bad("this commit is refused");
   Kv& kv = static_cast<Kv&>(sequence);
   int32_t parent = -1;
   for (const int32_t row : rows) {

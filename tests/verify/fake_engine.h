@@ -13,7 +13,8 @@
 
 namespace strata::verify {
 
-inline constexpr int64_t kFakeVocab = 64;
+// Several blocks of logits (ranking.h), the last not whole.
+inline constexpr int64_t kFakeVocab = 150;
 inline constexpr int32_t kFakeEos = 63;
 
 // The logits after `path`: pseudo-random, from its last three tokens, so that text
@@ -46,6 +47,8 @@ class FakeEngine final : public engine::Engine {
   size_t most_logit_rows() const { return most_logit_rows_; }
   // The next pass throws, as a library that is out of memory does.
   void ThrowOnce() { throw_once_ = true; }
+  // The commit after so many others is refused.
+  void RefuseCommitAfter(int commits) { commits_left_ = commits; }
   // Rows computed so far.
   int64_t rows() const { return rows_; }
 
@@ -60,6 +63,7 @@ class FakeEngine final : public engine::Engine {
   std::atomic<int64_t> kept_pages_ = 0;
   std::atomic<int64_t> rows_ = 0;
   std::atomic<bool> throw_once_ = false;
+  std::atomic<int> commits_left_ = -1;
   size_t widest_ = 0;
   size_t most_logit_rows_ = 0;
 };

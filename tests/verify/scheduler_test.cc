@@ -625,6 +625,35 @@ TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
   }
 }
 
+TEST(Scheduler, ARequestWhosePassIsNotCommittedHasNothingOfIt) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  GenerationRequest request = Request(5, false);
+  request.max_tokens = 40;
+  std::vector<TokenId> whole;
+  for (const int commits : {-1, 4}) {
+    Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
+    engine.RefuseCommitAfter(commits);
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+    sink->done.WaitForNotification();
+    if (commits < 0) {
+      ASSERT_TRUE(sink->status.ok()) << sink->status;
+      whole = sink->tokens;
+      continue;
+    }
+    EXPECT_EQ(sink->status.code(), absl::StatusCode::kInternal) << sink->status;
+    ASSERT_LT(sink->tokens.size(), whole.size());
+    EXPECT_FALSE(sink->tokens.empty());
+    EXPECT_TRUE(std::equal(sink->tokens.begin(), sink->tokens.end(), whole.begin()));
+    EXPECT_EQ(sink->stats.output_tokens, sink->tokens.size());
+    // The first pass is the prompt's.
+    EXPECT_EQ(sink->stats.steps, 3u);
+    EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+    EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
+  }
+}
+
 // Its texts begin with a capital, as those of SentencePiece begin without a space.
 class CapitalTokenizer final : public FakeTokenizer {
   class CapitalStream final : public Stream {

@@ -291,6 +291,7 @@ int MostBuildThreads(size_t memory_bytes) {
 
 absl::StatusOr<BuildReport> BuildFromFiles(const BuildRequest& request) {
   if (absl::Status status = CheckTierSelection(request.tiers); !status.ok()) return status;
+  if (absl::Status status = CheckBuildThreads(request.builder.threads); !status.ok()) return status;
   if (absl::Status status = CheckMemory(request.builder); !status.ok()) return status;
   if (request.inputs.empty() && request.tiers.inputs.empty()) {
     return absl::InvalidArgumentError("no input was named");

@@ -90,6 +90,12 @@ absl::StatusOr<std::string> MakeSnapshotDir(const fs::path& root, const BuilderO
 
 }  // namespace
 
+absl::Status CheckBuildThreads(int threads) {
+  if (threads >= 1 && threads <= kMaxThreads) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("threads: ", threads, " is not in 1 to ", kMaxThreads));
+}
+
 absl::StatusOr<std::unique_ptr<SnapshotBuilder>> SnapshotBuilder::Create(
     const std::string& root, const std::string& tokenizer_fingerprint, int64_t vocab_size,
     const BuilderOptions& options) {
@@ -117,10 +123,7 @@ absl::StatusOr<std::unique_ptr<SnapshotBuilder>> SnapshotBuilder::Create(
     return absl::InvalidArgumentError(
         absl::StrCat(root, " is itself a snapshot; name the folder that holds the snapshots"));
   }
-  if (options.threads < 1 || options.threads > kMaxThreads) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("threads: ", options.threads, " is not in 1 to ", kMaxThreads));
-  }
+  if (absl::Status status = CheckBuildThreads(options.threads); !status.ok()) return status;
   auto name = MakeSnapshotDir(root, options);
   if (!name.ok()) return name.status();
   const fs::path path = fs::path(root) / *name;

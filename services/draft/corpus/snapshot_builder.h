@@ -18,9 +18,13 @@
 
 namespace strata::draft {
 
+// INVALID_ARGUMENT unless a builder can work with so many.
+absl::Status CheckBuildThreads(int threads);
+
 struct BuilderOptions {
   CountOptions count;
-  // For the windows being sorted by all threads, or for the merge.
+  // For the windows being sorted by all threads, or for the merge. BuildFromFiles (build.h) takes
+  // it for a limit of the whole process.
   size_t memory_bytes = size_t{1} << 30;
   // Threads that write rows; at least 1.
   int threads = 1;

@@ -252,8 +252,10 @@ void AddOutput(CLI::App& command, std::string& root, BuilderOptions& options, bo
                    "Keep every count, to be merged; the options above then have no effect");
   command.add_flag("--keep-current", options.keep_current,
                    "Leave CURRENT as it is, to check the snapshot before it is live; see publish");
-  command.add_option("--threads", options.threads,
-                     "Threads (default: one a core; build: as many of these as --memory allows)");
+  command.add_option(
+      "--threads", options.threads,
+      "Threads (default: one a core, at most 64; build: as many of these as --memory "
+      "allows)");
   command.add_flag("--json", json, "Print the result as JSON");
 }
 

@@ -22,6 +22,8 @@ namespace {
 
 // Activations of one pass stay within some hundred megabytes.
 constexpr int64_t kMaxRows = 8192;
+// LibTorch's threads where a GPU computes: they draw tokens, and spin for milliseconds after that.
+constexpr int kHostThreadsOfDevice = 4;
 
 Status Invalid(const std::string& why) { return Status(ErrorCode::kInvalidArgument, why); }
 
@@ -94,7 +96,11 @@ class EngineImpl final : public Engine {
     if (options.threads < 0 || options.max_sequence_length < 0) {
       return Invalid("threads and max_sequence_length must not be negative");
     }
-    if (options.threads > 0) at::set_num_threads(options.threads);
+    if (options.threads > 0) {
+      at::set_num_threads(options.threads);
+    } else if (device->kind != Device::Kind::kCpu) {
+      at::set_num_threads(std::min(at::get_num_threads(), kHostThreadsOfDevice));
+    }
     auto config = LoadModelConfig(options.model_dir);
     if (!config.ok()) return config.status();
 

@@ -30,7 +30,8 @@ struct EngineOptions {
   std::string device = "cpu";
   // On CUDA: replay steps as CUDA graphs. The same bits either way; off, to look for faults.
   bool cuda_graphs = true;
-  // Threads of one forward pass; 0 takes LibTorch's default (all cores).
+  // LibTorch's threads, for passes on the CPU and for ParallelFor; 0 takes one a core, and where a
+  // GPU computes the passes, four at most: idle ones spin for a while.
   int threads = 0;
   // Room in the KV cache, in tokens over all sequences; rounded up to whole pages.
   int64_t kv_tokens = 16384;
@@ -100,7 +101,8 @@ struct ForwardOutput {
 
   int64_t vocab_size = 0;
   HostVector<float> logits;  // [rows, vocab_size], row-major
-  // [rows, LogitBlocks(vocab_size)]: the greatest logit of each block, for TopTokens (ranking.h).
+  // [rows, LogitBlocks(vocab_size)]: the greatest logit of each block, exactly, for TopTokens
+  // (ranking.h).
   HostVector<float> block_max;
   std::span<const float> rows(int64_t first, int64_t count) const {
     return {logits.data() + first * vocab_size, static_cast<size_t>(count * vocab_size)};

@@ -90,8 +90,8 @@ int TopTokens(std::span<const float> logits, std::span<const float> block_max,
       if (best.size() > wanted) best.pop_back();
     }
   }
-  for (size_t i = 0; i < wanted; ++i) top[i] = best[i].id;
-  return static_cast<int>(wanted);
+  for (size_t i = 0; i < best.size(); ++i) top[i] = best[i].id;
+  return static_cast<int>(best.size());
 }
 
 }  // namespace strata::engine

@@ -13,11 +13,11 @@ inline constexpr int64_t LogitBlocks(int64_t vocab_size) {
 }
 
 // Fills top[0 .. return value) with the ids of the highest logits, the highest first, a tie to
-// the lower id. NaN ranks below all. Returns min(top.size(), logits.size()).
+// the lower id. NaN counts as -inf. Returns min(top.size(), logits.size()).
 //
-// `block_max` holds the greatest logit of each block (NaN counts as -inf): with it, no more blocks
-// are read than tokens are wanted, but for ties, and all are fetched at once, a few us a row of
-// 49,152 that is in no cache instead of 20.
+// `block_max` holds the greatest logit of each block, exactly (NaN counts as -inf): with it, no
+// more blocks are read than tokens are wanted, but for ties, and all are fetched at once, a few us
+// a row of 49,152 that is in no cache instead of 20.
 int TopTokens(std::span<const float> logits, std::span<const float> block_max,
               std::span<int32_t> top);
 

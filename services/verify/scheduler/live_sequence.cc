@@ -146,53 +146,57 @@ void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t fir
 
 void LiveSequence::Verify(const engine::ForwardOutput& output, int64_t first_row,
                           int recycled_tokens, engine::SamplerScratch& scratch) {
+  drawn_ = {};
+  drawn_logprobs_.clear();
   if (recycled_tokens > 0) KeepRankings(output, first_row, recycled_tokens);
-  committed_rows_.resize(static_cast<size_t>(chain_rows_));
-  std::iota(committed_rows_.begin(), committed_rows_.end(), 0);
-  const auto verified_rows = static_cast<int64_t>(logit_rows_.size() - ranked_prompt_rows_);
+  const auto rows = static_cast<int64_t>(logit_rows_.size() - ranked_prompt_rows_);
   // A chunk in mid-prompt.
-  if (verified_rows == 0) return;
+  if (rows == 0) return;
   first_row += static_cast<int64_t>(ranked_prompt_rows_);
-  const std::span<const float> logits = output.rows(first_row, verified_rows);
-  engine::VerifiedPath path = engine::VerifyTree(
-      tree_.tokens, tree_.parents, logits, output.vocab_size, request_.sampling, history_,
-      tokens_.size(), request_.final_tokens, request_.max_tokens - output_tokens(), scratch,
-      output.rows_block_max(first_row, verified_rows));
-  for (const int32_t node : path.nodes) {
-    committed_rows_.push_back(static_cast<int32_t>(chain_rows_) + node);
+  drawn_ = engine::VerifyTree(tree_.tokens, tree_.parents, output.rows(first_row, rows),
+                              output.vocab_size, request_.sampling, history_, tokens_.size(),
+                              request_.final_tokens, request_.max_tokens - output_tokens(), scratch,
+                              output.rows_block_max(first_row, rows));
+  if (!request_.logprobs) return;
+  for (size_t i = 0; i < drawn_.tokens.size(); ++i) {
+    // The row it was drawn from: that of the token before it.
+    const int64_t row = first_row + (i == 0 ? 0 : 1 + drawn_.nodes[i - 1]);
+    drawn_logprobs_.push_back(LogprobOf(output.row(row), drawn_.tokens[i]));
   }
-  // The first token is the prompt's, not a step's.
-  if (output_tokens() > 0) ++stats_.steps;
-  TakeTokens(path, logits, output.vocab_size);
+}
+
+absl::Status LiveSequence::Commit(engine::Engine& engine) {
+  std::vector<int32_t> committed(static_cast<size_t>(chain_rows_));
+  std::iota(committed.begin(), committed.end(), 0);
+  for (const int32_t node : drawn_.nodes) {
+    committed.push_back(static_cast<int32_t>(chain_rows_) + node);
+  }
+  if (const engine::Status status = engine.Commit(*kv_, committed); !status.ok()) {
+    return absl::InternalError(absl::StrCat("cannot commit to the KV cache: ", status.message()));
+  }
+  if (drawn_.tokens.empty()) return absl::OkStatus();
+  if (!prefilling()) ++stats_.steps;
+  TakeTokens();
   if (asked_) {
     has_feedback_ = true;
-    accepted_nodes_ = path.nodes;
+    accepted_nodes_ = drawn_.nodes;
     if (!source_nodes_.empty()) {
       for (int32_t& node : accepted_nodes_) node = source_nodes_[static_cast<size_t>(node)];
     }
     asked_ = false;
   }
-  verified_nodes_ = std::move(path.nodes);
+  verified_nodes_ = std::move(drawn_.nodes);
   std::swap(verified_tree_, tree_);
   tree_.Clear();
   source_nodes_.clear();
-}
-
-absl::Status LiveSequence::Commit(engine::Engine& engine) {
-  if (const engine::Status status = engine.Commit(*kv_, committed_rows_); !status.ok()) {
-    return absl::InternalError(absl::StrCat("cannot commit to the KV cache: ", status.message()));
-  }
   return absl::OkStatus();
 }
 
-void LiveSequence::TakeTokens(const engine::VerifiedPath& path, std::span<const float> logits,
-                              int64_t vocab_size) {
+void LiveSequence::TakeTokens() {
   size_t taken = 0;
-  while (taken < path.tokens.size() && finish_reason_ == FinishReason::kNone) {
-    const TokenId token = path.tokens[taken];
-    // The row it was drawn from: that of the token before it.
-    const int64_t row = taken == 0 ? 0 : 1 + path.nodes[taken - 1];
-    if (request_.logprobs) AddLogprob(logits.subspan(row * vocab_size, vocab_size), token, chunk_);
+  while (taken < drawn_.tokens.size() && finish_reason_ == FinishReason::kNone) {
+    const TokenId token = drawn_.tokens[taken];
+    if (request_.logprobs) chunk_.logprobs.push_back(std::move(drawn_logprobs_[taken]));
     tokens_.push_back(token);
     history_.Push(token);
     chunk_.tokens.push_back(token);
@@ -245,13 +249,13 @@ void LiveSequence::CountTree(std::span<const int32_t> accepted) {
   }
 }
 
-void LiveSequence::AddLogprob(std::span<const float> row, TokenId token,
-                              GenerationChunk& chunk) const {
-  OutputLogprob& out = chunk.logprobs.emplace_back();
+OutputLogprob LiveSequence::LogprobOf(std::span<const float> row, TokenId token) const {
+  OutputLogprob out;
   out.token = {token, engine::LogProbability(row, token)};
   if (request_.top_logprobs > 0) {
     out.top = engine::TopLogProbabilities(row, request_.top_logprobs);
   }
+  return out;
 }
 
 void LiveSequence::Finish(const absl::Status& status) {

@@ -75,13 +75,14 @@ class LiveSequence {
   // token and the draft tree. With `rank_prompt` rows of a prompt that may be drafted for have
   // logits, to be ranked. Valid until Verify.
   engine::SequenceInput PrepareInput(int64_t prefill_rows, bool rank_prompt);
-  // Verifies the rows of `output` from `first_row` on, one for each of PrepareInput's logit_rows:
-  // from here on tokens() and finish_reason() are those after this pass. Keeps the
-  // `recycled_tokens` best next tokens of each row (of the first 512) for the next query. Touches
-  // nothing that other sequences have: they may be verified at the same time.
+  // Verifies the rows of `output` from `first_row` on, one for each of PrepareInput's logit_rows;
+  // keeps the `recycled_tokens` best next tokens of each (of the first 512) for the next query.
+  // Touches nothing that other sequences have: they may be verified at the same time. Commit is
+  // next.
   void Verify(const engine::ForwardOutput& output, int64_t first_row, int recycled_tokens,
               engine::SamplerScratch& scratch);
-  // Commits what Verify accepted. INTERNAL if the engine refuses.
+  // Commits and takes what Verify accepted: from here on tokens() and finish_reason() are those
+  // after this pass. INTERNAL if the engine refuses: nothing is taken.
   absl::Status Commit(engine::Engine& engine);
   // Counts what Verify accepted and passes its tokens to the sink, which whoever waits for the next
   // pass need not wait for. Before the next Verify.
@@ -108,12 +109,11 @@ class LiveSequence {
     return static_cast<int64_t>(tokens_.size() - request_.prompt.size());
   }
   void KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count);
-  // Takes the tokens one by one, into chunk_, until one ends the request.
-  void TakeTokens(const engine::VerifiedPath& path, std::span<const float> logits,
-                  int64_t vocab_size);
+  // Takes the drawn tokens one by one, into chunk_, until one ends the request.
+  void TakeTokens();
   // Counts verified_tree_. `accepted`: the nodes, root to leaf, whose tokens were taken.
   void CountTree(std::span<const int32_t> accepted);
-  void AddLogprob(std::span<const float> row, TokenId token, GenerationChunk& chunk) const;
+  OutputLogprob LogprobOf(std::span<const float> row, TokenId token) const;
 
   const uint64_t id_;
   const GenerationRequest request_;
@@ -150,7 +150,9 @@ class LiveSequence {
   std::vector<int32_t> rows_;
   std::vector<int32_t> parents_;
   std::vector<int32_t> logit_rows_;
-  std::vector<int32_t> committed_rows_;
+  // What Verify drew from them, for Commit; a log-probability of each token, if they are asked for.
+  engine::VerifiedPath drawn_;
+  std::vector<OutputLogprob> drawn_logprobs_;
   // Of them, those ahead of the draft tree.
   int64_t chain_rows_ = 0;
   // Of logit_rows_, those ahead of the last token's, which are ranked alone.

@@ -21,9 +21,9 @@ namespace {
 // them, and each node has a row of logits.
 constexpr int64_t kMaxTreeRows = 2048;
 constexpr int64_t kMaxTreeLogitBytes = int64_t{512} << 20;
-// To draw a token from a row takes a good part of a millisecond; its greatest logit and its ranking
-// take some microseconds, which another core is not worth waking for.
-constexpr int64_t kGreedySequencesAThread = 16;
+// Rows that one thread ranks, and takes the greatest logits of, before another is worth waking: a
+// few microseconds each.
+constexpr int64_t kRankedRowsAThread = 64;
 // When who came while the service shuts down should ask another one.
 constexpr absl::Duration kElsewhereAfter = absl::Milliseconds(100);
 
@@ -559,14 +559,16 @@ void Scheduler::VerifyAll(std::span<LiveSequence* const> batch,
                           std::span<const engine::SequenceInput> inputs) {
   std::vector<int64_t> first_rows;
   int64_t row = 0;
-  bool reads_rows = false;
+  int reading = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     first_rows.push_back(row);
     row += static_cast<int64_t>(inputs[i].logit_rows.size());
-    reads_rows |= batch[i]->reads_rows();
+    reading += batch[i]->reads_rows() && !inputs[i].logit_rows.empty() ? 1 : 0;
   }
-  const int64_t grain = reads_rows ? 1 : kGreedySequencesAThread;
-  engine::ParallelFor(static_cast<int64_t>(batch.size()), grain, [&](int64_t begin, int64_t end) {
+  const auto sequences = static_cast<int64_t>(batch.size());
+  // To draw a token from a whole row takes a good part of a millisecond.
+  const int64_t grain = reading > 1 ? 1 : 1 + sequences * kRankedRowsAThread / (row + 1);
+  engine::ParallelFor(sequences, grain, [&](int64_t begin, int64_t end) {
     thread_local engine::SamplerScratch scratch;
     for (int64_t i = begin; i < end; ++i) {
       batch[static_cast<size_t>(i)]->Verify(output_, first_rows[static_cast<size_t>(i)],

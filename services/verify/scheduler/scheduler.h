@@ -139,7 +139,7 @@ class Scheduler {
     uint32_t tokens = 0;
     // Its rows were the prompt's.
     bool prompt = false;
-    absl::Status status;
+    absl::Status status{};
   };
   // What a step's forward passes computed.
   struct StepWork {

@@ -65,7 +65,9 @@ void AddModel(CLI::App& app, Flags& flags, std::string& dtype) {
   app.add_option("--device", flags.engine.device,
                  "Where the model runs: cpu, or in a build with CUDA also cuda or cuda:N")
       ->capture_default_str();
-  app.add_option("--threads", flags.engine.threads, "Threads of a forward pass; 0 is one a core")
+  app.add_option("--threads", flags.engine.threads,
+                 "Threads of a forward pass on the CPU, and that draw its tokens; 0 is one a core, "
+                 "beside a GPU at most 4")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   app.add_option("--kv-tokens", flags.engine.kv_tokens,

@@ -121,11 +121,11 @@ def collect(arguments, bytes_a_token):
 
 
 def build(arguments, name, inputs):
+    threads = [] if arguments.threads is None else ["--threads", str(arguments.threads)]
     return run([
         os.path.join(arguments.bin, "strata-corpus"), "build", "--json", "--fresh",
         "--tokenizer", arguments.tokenizer, "--out", os.path.join(arguments.work, "root"),
-        "--name", name, "--memory", str(arguments.memory), "--threads", str(arguments.threads),
-        inputs])
+        "--name", name, "--memory", str(arguments.memory), *threads, inputs])
 
 
 def main():
@@ -136,7 +136,7 @@ def main():
     parser.add_argument("--root", action="append", help="where text is taken from (default: /usr)")
     parser.add_argument("--tokens", type=int, default=200_000_000)
     parser.add_argument("--memory", type=int, default=1024, help="MiB for strata-corpus")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, help="default: strata-corpus's")
     parser.add_argument("--cache", type=int, default=256, help="MiB for the reader")
     parser.add_argument("--lookups", type=int, default=2_000_000)
     arguments = parser.parse_args()
@@ -158,7 +158,7 @@ def main():
         "tokens": report["tokens"],
         "real_share": round(real_bytes / total_bytes, 4),
         "text_bytes": total_bytes,
-        "threads": arguments.threads,
+        "threads": arguments.threads or "default",
         "seconds": round(seconds, 1),
         "tokens_per_second": round(report["tokens"] / seconds),
         "contexts": report["context_count"],
