@@ -78,7 +78,7 @@ float ConfidenceOfTen(Drafter& drafter, const std::string& tenant) {
   const Tokens context = {99};
   EXPECT_TRUE(drafter
                   .DraftOnce("model", "fp", kVocabulary, tenant, context, {}, 2, 1,
-                             Policy::kCalibrated, tree)
+                             Policy::kCalibrated, absl::InfiniteFuture(), tree)
                   .ok());
   const int node = tree.FindChild(-1, 10);
   EXPECT_GE(node, 0);

@@ -73,7 +73,7 @@ TEST(DrafterConcurrencyTest, VerifiersAtOnceWithEvictionAndSaving) {
       const Tokens context = {1, 2};
       EXPECT_TRUE((*drafter)
                       ->DraftOnce("model", "fp", kVocabulary, "a", context, {}, 16, 0,
-                                  Policy::kDefault, tree)
+                                  Policy::kDefault, absl::InfiniteFuture(), tree)
                       .ok());
     }
   });

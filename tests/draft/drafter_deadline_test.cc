@@ -19,7 +19,8 @@ namespace {
 constexpr int64_t kVocabulary = 1000;
 constexpr TokenId kOffered = 7;
 
-// Offers one token after everything. A call sleeps until the deadline that was set has passed.
+// Offers one token after everything. A call sleeps until the deadline that was set has passed, or
+// as long as it was told.
 class SlowCorpus final : public Tier {
  public:
   // A deadline that leaves time to come here.
@@ -29,9 +30,12 @@ class SlowCorpus final : public Tier {
     deadline_ = SteadyNow() + absl::Milliseconds(500);
     return deadline_;
   }
-  void Hurry() {
+  void Hurry() { Take(absl::ZeroDuration()); }
+  // Each call from here on takes so long.
+  void Take(absl::Duration pause) {
     calls_ = 0;
     deadline_ = absl::InfinitePast();
+    pause_ = pause;
   }
   // Calls since, and the most queries of one.
   int calls() const { return calls_; }
@@ -43,6 +47,7 @@ class SlowCorpus final : public Tier {
     ++calls_;
     largest_ = std::max<size_t>(largest_, queries.size());
     while (SteadyNow() <= deadline_) absl::SleepFor(absl::Milliseconds(5));
+    absl::SleepFor(pause_);
     for (Evidence& evidence : out) {
       evidence.levels = 1;
       ContextCounts& counts = evidence.level[0];
@@ -54,6 +59,7 @@ class SlowCorpus final : public Tier {
  private:
   // The tests' calls come one after another.
   absl::Time deadline_;
+  absl::Duration pause_;
   mutable int calls_ = 0;
   mutable size_t largest_ = 0;
 };
@@ -159,6 +165,35 @@ TEST_P(DrafterDeadlineTest, AfterTheAnswerTheCorpusIsAskedForAllSequencesTogethe
   // 16 times 8 tokens. The locality policy learns nothing.
   EXPECT_EQ(corpus_->calls(),
             GetParam() == Policy::kCalibrated ? 16 * 8 / static_cast<int>(kMatchBatch) : 0);
+}
+
+// The chains of one sequence alone would take all of the time.
+TEST_P(DrafterDeadlineTest, NoSequenceTakesTheTimeOfTheOthers) {
+  const Batch batch(4);
+  corpus_->Take(absl::Milliseconds(250));
+  const auto answers = Send(batch.Start(), SteadyNow() + absl::Seconds(2));
+  for (const SequenceAnswer& answer : answers) {
+    EXPECT_FALSE(answer.tree.empty()) << answer.sequence_id;
+  }
+}
+
+TEST_P(DrafterDeadlineTest, AStatelessDraftHasOneToo) {
+  const Tokens context = {100, 50, 100};
+  const auto draft = [&](absl::Time deadline) {
+    DraftTree tree;
+    EXPECT_TRUE(drafter_
+                    ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 16, 0,
+                                Policy::kDefault, deadline, tree)
+                    .ok());
+    return tree.size();
+  };
+  EXPECT_GT(draft(corpus_->Begin()), 0);
+  EXPECT_EQ(corpus_->calls(), 1);
+  corpus_->Hurry();
+  EXPECT_EQ(draft(SteadyNow()), 0);
+  EXPECT_EQ(corpus_->calls(), 0);
+  EXPECT_GT(draft(absl::InfiniteFuture()), 0);
+  EXPECT_GT(corpus_->calls(), 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, DrafterDeadlineTest,

@@ -101,7 +101,7 @@ struct Service {
     const Tokens context = {901};
     EXPECT_TRUE(drafter
                     ->DraftOnce("model", "fp", kVocabulary, tenant, context, {}, 2, 0,
-                                Policy::kLocality, tree)
+                                Policy::kLocality, absl::InfiniteFuture(), tree)
                     .ok());
     return tree.tokens;
   }

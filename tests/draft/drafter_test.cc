@@ -332,7 +332,7 @@ TEST(DrafterTest, OutputIsLearnedByItsTenantAndPromptsAreNot) {
     const Tokens context = {last};
     EXPECT_TRUE(drafter
                     ->DraftOnce("model", "fp", kVocabulary, tenant, context, {}, 4, 0,
-                                Policy::kDefault, tree)
+                                Policy::kDefault, absl::InfiniteFuture(), tree)
                     .ok());
     return tree.tokens;
   };
@@ -361,10 +361,10 @@ TEST(DrafterTest, WhatIsLearnedWaitsForLearnOrForTheNextMessage) {
     const auto known = [&] {
       DraftTree tree;
       const Tokens context = {110};
-      EXPECT_TRUE(
-          drafter
-              ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 4, 0, Policy::kDefault, tree)
-              .ok());
+      EXPECT_TRUE(drafter
+                      ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 4, 0,
+                                  Policy::kDefault, absl::InfiniteFuture(), tree)
+                      .ok());
       return !tree.empty();
     };
     const SequenceUpdate update = {.sequence_id = 1, .tokens = tokens, .prompt_length = 1};
@@ -392,10 +392,10 @@ TEST(DrafterTest, ClosingASessionTeachesButARewindDoesNot) {
   drafter->CloseSession(session);
   DraftTree tree;
   const Tokens context = {1};
-  ASSERT_TRUE(
-      drafter
-          ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 10, 0, Policy::kLocality, tree)
-          .ok());
+  ASSERT_TRUE(drafter
+                  ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 10, 0, Policy::kLocality,
+                              absl::InfiniteFuture(), tree)
+                  .ok());
   EXPECT_EQ(tree.tokens, (Tokens{4, 5}));
   EXPECT_EQ(tree.tiers[0], TierKind::kModel);
 }
@@ -428,7 +428,8 @@ TEST(DrafterTest, DraftOnceChecksItsArguments) {
   const auto drafter = MakeDrafter({.limits = {.max_sequence_tokens = 4}});
   DraftTree tree;
   const auto once = [&](const Tokens& context, const Tokens& predicted, Policy policy) {
-    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, policy, tree);
+    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, policy,
+                              absl::InfiniteFuture(), tree);
   };
   EXPECT_TRUE(once({1}, {2}, Policy::kDefault).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(once({}, {}, Policy::kDefault)));
@@ -446,7 +447,8 @@ TEST(DrafterTest, DraftOnceCountsAgainstTheLiveTokensWhileItRuns) {
   ASSERT_EQ(Send(*drafter, session, {.tokens = live}).status, SequenceStatus::kOk);
   DraftTree tree;
   const auto once = [&](const Tokens& context, const Tokens& predicted) {
-    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, Policy::kDefault, tree);
+    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, Policy::kDefault,
+                              absl::InfiniteFuture(), tree);
   };
   EXPECT_TRUE(absl::IsResourceExhausted(once({1, 1}, {2, 2})));
   // What a call took is given back.

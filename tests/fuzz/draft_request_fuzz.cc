@@ -108,7 +108,8 @@ void ServeOnce(Drafter& drafter, const v1::DraftOnceRequest& request) {
   const absl::Status status = drafter.DraftOnce(
       handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),
       request.tenant(), TokensOf(request.tokens()), TokensOf(request.predicted_tokens()),
-      request.node_budget(), request.max_depth(), PolicyOf(request.policy()), tree);
+      request.node_budget(), request.max_depth(), PolicyOf(request.policy()),
+      absl::InfiniteFuture(), tree);
   const int budget = static_cast<int>(std::min(request.node_budget(), kMaxNodes));
   FUZZ_CHECK(status.ok() ? ValidateDraftTree(tree, handshake.vocab_size(), budget).ok()
                          : tree.empty());

@@ -91,12 +91,13 @@ class Drafter {
   // when the answers are passed on. What is left undone the session's next Draft, or its end, does
   // first. What a closed or evicted sequence holds counts as free at once, and is freed by this.
   virtual void Learn(uint64_t session) = 0;
-  // Stateless: drafts for `context` without touching any tier's state.
+  // Stateless: drafts for `context` without touching any tier's state. `deadline` as for Draft.
   virtual absl::Status DraftOnce(const std::string& model_id,
                                  const std::string& tokenizer_fingerprint, int64_t vocab_size,
                                  const std::string& tenant, std::span<const TokenId> context,
                                  std::span<const TokenId> predicted, uint32_t node_budget,
-                                 uint32_t max_depth, Policy policy, DraftTree& tree) = 0;
+                                 uint32_t max_depth, Policy policy, absl::Time deadline,
+                                 DraftTree& tree) = 0;
   virtual DrafterStats Stats() const = 0;
   // Hands what was learned of how far drafts can be trusted to the model store, to be saved with
   // it.

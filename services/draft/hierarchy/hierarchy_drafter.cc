@@ -118,7 +118,7 @@ class HierarchyDrafter final : public Drafter {
                          int64_t vocab_size, const std::string& tenant,
                          std::span<const TokenId> context, std::span<const TokenId> predicted,
                          uint32_t node_budget, uint32_t max_depth, Policy policy,
-                         DraftTree& tree) override;
+                         absl::Time deadline, DraftTree& tree) override;
   DrafterStats Stats() const override;
   void SaveCalibrations() override { trees_.SaveCalibrations(); }
 
@@ -532,12 +532,10 @@ bool HierarchyDrafter::ApplyFeedback(const SequenceUpdate& update, const Sequenc
   return true;
 }
 
-absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
-                                         const std::string& tokenizer_fingerprint,
-                                         int64_t vocab_size, const std::string& tenant,
-                                         std::span<const TokenId> context,
-                                         std::span<const TokenId> predicted, uint32_t node_budget,
-                                         uint32_t max_depth, Policy policy, DraftTree& tree) {
+absl::Status HierarchyDrafter::DraftOnce(
+    const std::string& model_id, const std::string& tokenizer_fingerprint, int64_t vocab_size,
+    const std::string& tenant, std::span<const TokenId> context, std::span<const TokenId> predicted,
+    uint32_t node_budget, uint32_t max_depth, Policy policy, absl::Time deadline, DraftTree& tree) {
   tree.Clear();
   absl::Status status = CheckModel(model_id, tokenizer_fingerprint, vocab_size);
   status.Update(CheckFingerprint(tokenizer_fingerprint));
@@ -576,7 +574,7 @@ absl::Status HierarchyDrafter::DraftOnce(const std::string& model_id,
   request.limits.vocab_size = vocab_size;
   request.tree = &tree;
   request.stateless = true;
-  trees_.Draft({&request, 1}, absl::InfiniteFuture());
+  trees_.Draft({&request, 1}, deadline);
   Release(0, tokens);
   return absl::OkStatus();
 }

@@ -1,12 +1,26 @@
 #include "services/draft/hierarchy/tree_drafter.h"
 
 #include <array>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/base/steady_clock.h"
 
 namespace strata::draft {
+
+namespace {
+
+// An even share of the time left, for the first of so many sequences: what it leaves is the
+// others'.
+absl::Time ShareOf(absl::Time deadline, ptrdiff_t sequences) {
+  if (sequences == 1 || deadline == absl::InfiniteFuture()) return deadline;
+  const absl::Time now = SteadyNow();
+  return now + (deadline - now) / sequences;
+}
+
+}  // namespace
 
 TreeDrafter::TreeDrafter(const PolicyOptions& options, std::shared_ptr<const Tier> corpus,
                          std::shared_ptr<ModelStore> models)
@@ -38,7 +52,8 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
   sources.reserve(requests.size());
   calibrations.reserve(requests.size());
   jobs.reserve(requests.size());
-  for (const TreeRequest& request : requests) {
+  for (auto one = requests.begin(); one != requests.end(); ++one) {
+    const TreeRequest& request = *one;
     request.tree->Clear();
     sources.push_back(SourcesOf(request));
     if (IsCalibrated(request)) {
@@ -61,8 +76,8 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
       // The paper knows no recycled candidates.
       const std::array<const Tier*, 4> tiers = {request.predicted, request.context_tier,
                                                 sources.back().model.get(), corpus_.get()};
-      DraftByLocality(options_.locality, tiers, request.context, request.limits, deadline,
-                      *request.tree);
+      DraftByLocality(options_.locality, tiers, request.context, request.limits,
+                      ShareOf(deadline, requests.end() - one), *request.tree);
     }
   }
   GrowTrees(options_.calibrated, jobs, deadline);

@@ -50,7 +50,8 @@ class TreeDrafter {
               std::shared_ptr<ModelStore> models);
 
   // Fills every request's tree. Those of the calibrated policy are drafted together. After
-  // `deadline` trees are left as they are, possibly empty.
+  // `deadline` trees are left as they are, possibly empty; by locality, where sequences are drafted
+  // one after the other, each has an even share of the time that those before it left.
   void Draft(std::span<const TreeRequest> requests, absl::Time deadline) const;
   // What there is to learn from `tokens`, which verification accepted after request.context;
   // nothing for policies that do not learn, nor after `deadline`. The context tier must not hold

@@ -10,6 +10,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/base/steady_clock.h"
 #include "common/rpc/status.h"
@@ -28,9 +29,15 @@ constexpr char kGetDraftInfo[] = "/strata.v1.DraftService/GetDraftInfo";
 // Bound of DraftRequest.sequences.
 constexpr int kMaxSequences = 1024;
 
-absl::Time DeadlineOf(const v1::DraftRequest& request, absl::Time received) {
-  if (request.deadline_us() == 0) return absl::InfiniteFuture();
-  return received + absl::Microseconds(request.deadline_us());
+absl::Time DeadlineOf(uint32_t deadline_us, absl::Time received) {
+  if (deadline_us == 0) return absl::InfiniteFuture();
+  return received + absl::Microseconds(deadline_us);
+}
+
+// The call's own.
+absl::Time DeadlineOf(const grpc::ServerContext& context) {
+  // gRPC tells it by the machine's clock.
+  return SteadyNow() + (absl::FromChrono(context.deadline()) - absl::Now());
 }
 
 // One session of the drafter, closed with the object.
@@ -139,7 +146,7 @@ grpc::Status DraftService::AnswerMessages(
       const size_t begin = i == 0 ? 0 : ranking_ends[i - 1];
       updates[i].rankings = std::span(rankings).subspan(begin, ranking_ends[i] - begin);
     }
-    drafter_->Draft(session.id(), updates, DeadlineOf(request, received), answers);
+    drafter_->Draft(session.id(), updates, DeadlineOf(request.deadline_us(), received), answers);
     if (tracer_ != nullptr) RecordDraftSpans(*tracer_, request, answers, received);
 
     response.Clear();
@@ -173,6 +180,8 @@ grpc::Status DraftService::AnswerMessages(
 grpc::Status DraftService::DraftOnce(grpc::ServerContext* context,
                                      const v1::DraftOnceRequest* request,
                                      v1::DraftOnceResponse* response) {
+  const absl::Time deadline =
+      std::min(DeadlineOf(request->deadline_us(), SteadyNow()), DeadlineOf(*context));
   if (!request->has_handshake()) {
     return grpc::Status(grpc::INVALID_ARGUMENT, "the request must have a handshake");
   }
@@ -184,7 +193,7 @@ grpc::Status DraftService::DraftOnce(grpc::ServerContext* context,
   const absl::Status status = drafter_->DraftOnce(
       handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),
       request->tenant(), TokensOf(request->tokens()), TokensOf(request->predicted_tokens()),
-      request->node_budget(), request->max_depth(), PolicyOf(request->policy()), tree);
+      request->node_budget(), request->max_depth(), PolicyOf(request->policy()), deadline, tree);
   if (!status.ok()) return rpc::ToGrpcStatus(status);
   ToProto(tree, *response->mutable_tree());
   return grpc::Status::OK;

@@ -178,9 +178,19 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
       ->capture_default_str();
   app.add_option(
          "--tenant-model-tier-bytes", flags.model_store.max_tenant_bytes,
-         "Embedded: Memory for the text of one tenant's model tier, in bytes or like 16MB; 0: as "
+         "Embedded: memory for the text of one tenant's model tier, in bytes or like 16MB; 0: as "
          "much as the others leave")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->capture_default_str();
+  app.add_option("--model-tiers", flags.model_store.max_tiers,
+                 "Embedded: most model tiers, that is pairs of model and tenant")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app.add_option(
+         "--calibrations", flags.policy.max_calibrations,
+         "Embedded: most calibrations in memory, that is tenants in use, 137 KB each; those "
+         "of others are with the model tiers")
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("--save-interval", flags.save_interval_s,
                  "Embedded: seconds between saves of the model tiers")
