@@ -6,6 +6,9 @@
     record_answers.py --strata build/release/bin/strata --address HOST:PORT \\
         --instructions corpus.jsonl.xz --count 300 --out warm.jsonl
 
+Prints what drafts gave: tokens/step without each answer's first token, which prefill gives, as
+strata-replay counts. With --draft-budget fixed and one request at a time the two are comparable.
+
 Rows have question_id, category, turn (0: the first question of each conversation), prompt_tokens
 and output_tokens. Instructions are the first lines of documents of the corpus file whose source has
 some: other prompts than the questions, to warm a model tier with. Their category is the source.
@@ -36,15 +39,18 @@ def call(arguments: list[str], text: str) -> dict[str, Any]:
     return answer
 
 
-def record(question: dict[str, Any], flags: argparse.Namespace) -> dict[str, Any]:
+def record(question: dict[str, Any],
+           flags: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The row, and the request's statistics."""
     text = question["turns"][0]
     client = [flags.strata, "--address", flags.address]
     tokenize = [client[0], "tokenize", *client[1:], "--chat", "--json"]
     generate = [client[0], "generate", *client[1:], "--chat", "--json", "--max-tokens",
                 str(flags.max_tokens)]
+    answer = call(generate, text)
     return {"question_id": question["question_id"], "category": question["category"], "turn": 0,
             "prompt_tokens": call(tokenize, text)["ids"],
-            "output_tokens": call(generate, text)["token_ids"]}
+            "output_tokens": answer["token_ids"]}, answer["statistics"]
 
 
 def instructions(path: Path, count: int) -> list[dict[str, Any]]:
@@ -92,12 +98,17 @@ def main() -> int:
     flags = parser.parse_args()
     questions = questions_of(flags)[::flags.every]
     with concurrent.futures.ThreadPoolExecutor(flags.at_once) as pool:
-        rows = list(pool.map(lambda question: record(question, flags), questions))
+        answers = list(pool.map(lambda question: record(question, flags), questions))
+    rows = [row for row, _ in answers]
     with flags.out.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, separators=(",", ":")) + "\n")
     tokens = sum(len(row["output_tokens"]) for row in rows)
-    print(f"{len(rows)} answers, {tokens} tokens, in {flags.out}")
+    steps, drafted, accepted = (sum(int(statistics[field]) for _, statistics in answers)
+                                for field in ("steps", "drafted", "accepted"))
+    print(f"{len(rows)} answers, {tokens} tokens, in {flags.out}; {steps} steps, "
+          f"{(tokens - len(rows)) / max(steps, 1):.3f} tokens/step, "
+          f"{drafted / max(steps, 1):.2f} drafted/step, {accepted} accepted")
     return 0
 
 
