@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--budgets", default="4,8,16,32,64",
                         help="nodes of Strata's trees; smaller ones are added for peers that draft "
                              "fewer than the smallest")
-    parser.add_argument("--path-probabilities", default="0.5,0.25,0.05",
+    parser.add_argument("--path-probabilities", default="0.5,0.25,0.1,0.05",
                         help="least path probabilities, at 32 nodes: trees that are large only where "
                              "it is likely to pay, as the peers' are; compare at equal drafted nodes")
     parser.add_argument("--policies", default="locality,calibrated", help="Strata's policies")
