@@ -236,9 +236,10 @@ TEST_F(GenerateServiceTest, BadRequestsAreRefusedWithASentence) {
       {"no role", [](auto& r) { r.mutable_chat()->add_messages(); }, invalid, "no role"},
       {"the template complains",
        [](auto& r) { r.mutable_chat()->add_messages()->set_role("robot"); }, invalid, "alternate"},
-      {"id too large", [](auto& r) { r.mutable_tokens()->add_ids(64); }, invalid, "64"},
+      {"id too large", [](auto& r) { r.mutable_tokens()->add_ids(kFakeVocab); }, invalid,
+       std::to_string(kFakeVocab)},
       {"id far too large", [](auto& r) { r.mutable_tokens()->add_ids(UINT32_MAX); }, invalid,
-       "4294967295, outside [0, 64)"},
+       absl::StrCat("4294967295, outside [0, ", kFakeVocab, ")")},
       {"temperature", [](auto& r) { r.mutable_sampling()->set_temperature(-1); }, invalid,
        "temperature is -1"},
       {"temperature nan", [=](auto& r) { r.mutable_sampling()->set_temperature(nan); }, invalid,
@@ -262,7 +263,8 @@ TEST_F(GenerateServiceTest, BadRequestsAreRefusedWithASentence) {
        invalid, "stop has 17"},
       {"empty stop", [](auto& r) { r.add_stop(""); }, invalid, "0 bytes"},
       {"long stop", [](auto& r) { r.add_stop(std::string(257, 'x')); }, invalid, "257 bytes"},
-      {"stop id", [](auto& r) { r.add_stop_token_ids(64); }, invalid, "stop_token_ids holds 64"},
+      {"stop id", [](auto& r) { r.add_stop_token_ids(kFakeVocab); }, invalid,
+       absl::StrCat("stop_token_ids holds ", kFakeVocab)},
       {"1,025 stop ids",
        [](auto& r) {
          for (int i = 0; i < 1025; ++i) r.add_stop_token_ids(1);
@@ -725,7 +727,7 @@ TEST_F(GenerateServiceTest, InfoAndTokenize) {
   v1::GetModelInfoResponse info;
   ASSERT_TRUE(stub_->GetModelInfo(&context, {}, &info).ok());
   EXPECT_EQ(info.model_id(), "fake");
-  EXPECT_EQ(info.vocab_size(), 64u);
+  EXPECT_EQ(info.vocab_size(), static_cast<uint32_t>(kFakeVocab));
   EXPECT_EQ(info.draft_mode(), "embedded");
   EXPECT_TRUE(info.draft_available());
   grpc::ClientContext tokenize_context;

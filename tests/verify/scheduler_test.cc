@@ -383,7 +383,8 @@ TEST(Scheduler, RefusesWhatCannotRun) {
     return scheduler.Submit(request, std::make_shared<Recorder>());
   };
   EXPECT_EQ(submit({}, 1).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(submit({99}, 1).message()), testing::HasSubstr("99"));
+  EXPECT_THAT(std::string(submit({kFakeVocab}, 1).message()),
+              testing::HasSubstr(std::to_string(kFakeVocab)));
   EXPECT_EQ(submit({1}, 0).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(submit(std::vector<TokenId>(64, 1), 1).code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(submit({1}, 60).code(), absl::StatusCode::kResourceExhausted);
