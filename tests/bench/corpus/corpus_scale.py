@@ -148,7 +148,8 @@ def main():
     folder, _, sample_bytes = collect(arguments, 3)
     sample, _, _ = build(arguments, "sample", folder)
     arguments.tokens = tokens
-    folder, real_bytes, total_bytes = collect(arguments, sample_bytes / sample["tokens"])
+    # Others may have more bytes a token than the sample (seen: an eighth), and N is the least.
+    folder, real_bytes, total_bytes = collect(arguments, 1.25 * sample_bytes / sample["tokens"])
     if total_bytes == 0:
         sys.exit("no text below the roots")
     report, seconds, peak = build(arguments, "scale", folder)
