@@ -420,7 +420,8 @@ VerifiedPath VerifyTree(std::span<const int32_t> tokens, std::span<const int32_t
   const bool greatest_blocks = TakesGreatest(params) && !block_max.empty();
   int32_t node = -1;  // the row in turn is node + 1
   while (true) {
-    const auto row_number = static_cast<size_t>(node + 1);
+    const int32_t below = node + 1;
+    const auto row_number = static_cast<size_t>(below);
     const auto row = logits.subspan(row_number * width, width);
     int32_t token = 0;
     if (greatest_blocks) {
@@ -431,7 +432,7 @@ VerifiedPath VerifyTree(std::span<const int32_t> tokens, std::span<const int32_t
     path.tokens.push_back(token);
     if (std::find(final_tokens.begin(), final_tokens.end(), token) != final_tokens.end()) break;
     if (max_tokens > 0 && static_cast<int64_t>(path.tokens.size()) >= max_tokens) break;
-    int32_t child = node + 1;  // children come after their parent
+    int32_t child = below;  // children come after their parent
     while (child < nodes && (parents[child] != node || tokens[child] != token)) ++child;
     if (child == nodes) break;
     path.nodes.push_back(child);
