@@ -177,6 +177,18 @@ TEST_P(DrafterDeadlineTest, NoSequenceTakesTheTimeOfTheOthers) {
   }
 }
 
+// Also where the others are drafted by the calibrated policy, after it.
+TEST_P(DrafterDeadlineTest, NoSequenceTakesTheTimeOfThoseOfAnotherPolicy) {
+  const Batch batch(3);
+  corpus_->Take(absl::Milliseconds(250));
+  auto updates = batch.Start();
+  for (SequenceUpdate& update : updates) update.policy = Policy::kLocality;
+  updates.front().policy = Policy::kCalibrated;
+  for (const SequenceAnswer& answer : Send(updates, SteadyNow() + absl::Seconds(2))) {
+    EXPECT_FALSE(answer.tree.empty()) << answer.sequence_id;
+  }
+}
+
 TEST_P(DrafterDeadlineTest, AStatelessDraftHasOneToo) {
   const Tokens context = {100, 50, 100};
   const auto draft = [&](absl::Time deadline) {

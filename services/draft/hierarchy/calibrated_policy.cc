@@ -155,7 +155,7 @@ class TierBatch {
     targets_.push_back(target);
   }
   // Returns how many of them were asked for by `deadline`, the first ones; the rest stays as it is.
-  // Only the corpus can be late: what is in memory takes no longer than to look at the clock.
+  // Only the corpus can be late: what is in memory takes microseconds, and is asked all the same.
   size_t Run(const Tier& tier, absl::Time deadline) {
     const std::span<const MatchQuery> queries(queries_);
     const bool in_memory = tier.kind() != TierKind::kCorpus;

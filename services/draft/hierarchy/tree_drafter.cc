@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -58,8 +59,7 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
     sources.push_back(SourcesOf(request));
     if (IsCalibrated(request)) {
       // Sequences of one model and tenant, which is most batches, share the last one's.
-      const bool same =
-          !jobs.empty() && *(&request - 1)->key == *request.key && IsCalibrated(*(&request - 1));
+      const bool same = !jobs.empty() && *one[-1].key == *request.key && IsCalibrated(one[-1]);
       if (same) {
         calibrations.push_back(calibrations.back());
       } else if (request.stateless) {
@@ -76,8 +76,10 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
       // The paper knows no recycled candidates.
       const std::array<const Tier*, 4> tiers = {request.predicted, request.context_tier,
                                                 sources.back().model.get(), corpus_.get()};
+      // The calibrated ones come after all of these.
+      const ptrdiff_t left = requests.end() - one + std::ssize(jobs);
       DraftByLocality(options_.locality, tiers, request.context, request.limits,
-                      ShareOf(deadline, requests.end() - one), *request.tree);
+                      ShareOf(deadline, left), *request.tree);
     }
   }
   GrowTrees(options_.calibrated, jobs, deadline);
