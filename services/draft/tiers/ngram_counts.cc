@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <utility>
 
 namespace strata::draft {
@@ -13,12 +12,6 @@ constexpr size_t kMinSlots = 16;
 constexpr size_t kMinCells = 4;
 // Positions whose slots are fetched ahead of their use.
 constexpr size_t kAhead = 4;
-// A text of so many positions or more is given its room beforehand: growing on the way costs four
-// times as much as the counting.
-constexpr size_t kLongText = 128;
-// Positions that show how much of a text is new to the index. What comes later repeats no less.
-constexpr size_t kSample = 65536;
-
 using Hashes = std::array<uint64_t, kMaxContextOrder>;
 
 // 0 marks a free slot.
@@ -76,58 +69,7 @@ void NgramCounts::Discount(uint64_t hash, TokenId token) {
   if (shard.owner != nullptr && shard.owner->Discount(hash, token)) --contexts_;
 }
 
-void NgramCounts::Reserve(size_t contexts, size_t cells) {
-  // Every shard's share with five deviations of a random spread.
-  const auto share = [this](size_t all) {
-    if (shards_.size() == 1) return all;
-    const double even = static_cast<double>(all) / static_cast<double>(shards_.size());
-    return static_cast<size_t>(even + 5 * std::sqrt(even));
-  };
-  const size_t more_contexts = share(contexts);
-  const size_t more_cells = share(cells);
-  for (Shard& shard : shards_) {
-    const bool empty = shard.owner == nullptr;
-    const size_t old_slots = empty ? 0 : shard.owner->slots();
-    const size_t old_cells = empty ? 0 : shard.owner->cells();
-    const size_t slots = SlotsFor((empty ? 0 : shard.owner->used_slots()) + more_contexts);
-    const size_t room = (empty ? 0 : shard.owner->used_cells()) + more_cells + 2;
-    if (slots <= old_slots && room <= old_cells) continue;
-    Rebuild(shard, std::max({kMinSlots, slots, old_slots}), std::max({kMinCells, room, old_cells}));
-  }
-}
-
-size_t NgramCounts::UsedCells() const {
-  size_t cells = 0;
-  for (const Shard& shard : shards_) {
-    if (shard.owner != nullptr) cells += shard.owner->used_cells();
-  }
-  return cells;
-}
-
 void NgramCounts::Teach(std::span<const TokenId> tokens, size_t begin) {
-  if (begin >= tokens.size()) return;
-  const size_t count = tokens.size() - begin;
-  if (count < kLongText) {
-    CountAll(tokens, begin);
-    return;
-  }
-  const size_t sample = std::min(count, kSample);
-  const size_t contexts = contexts_;
-  const size_t cells = UsedCells();
-  Reserve(sample * kMaxContextOrder, sample / 2);
-  CountAll(tokens.first(begin + sample), begin);
-  if (sample == count) return;
-  const size_t rest = count - sample;
-  const auto expected = [&](size_t of_sample) {
-    return static_cast<size_t>(static_cast<double>(of_sample) * static_cast<double>(rest) /
-                               static_cast<double>(sample));
-  };
-  // A list may become one where the sample had but its first token, so cells have some more.
-  Reserve(expected(contexts_ - contexts), expected((UsedCells() - cells) * 5 / 4));
-  CountAll(tokens, begin + sample);
-}
-
-void NgramCounts::CountAll(std::span<const TokenId> tokens, size_t begin) {
   // Keys of the next positions, fetched while others are counted.
   std::array<Hashes, kAhead> keys;
   std::array<int, kAhead> orders{};

@@ -17,7 +17,8 @@ namespace strata::draft {
 // What followed each n-gram (orders 1 to kMaxContextOrder) of the text it was taught: how often in
 // all, and up to kMaxContinuations different tokens with their counts, the most recent first. When
 // a ninth comes, the least recent of those with the lowest count makes room, so totals are exact
-// and lists are what matters of them. Shared by the in-memory tiers.
+// and lists are what matters of them. For texts that come and go: of one that only grows TextIndex
+// tells the same for less.
 //
 // An n-gram is found by its keyed 64-bit hash (ContextTail) and never compared: among ten million
 // any two share one with a probability of 3 in a million, and then their counts add up, which costs
@@ -38,8 +39,7 @@ class NgramCounts {
   NgramCounts& operator=(const NgramCounts&) = delete;
 
   // Teaches that tokens[p] followed the n-grams which end at p - 1, for p in [begin,
-  // tokens.size()). Tokens are >= 0; 1 <= begin. Amortised O(1) a token; a long text is given its
-  // room beforehand.
+  // tokens.size()). Tokens are >= 0; 1 <= begin. Amortised O(1) a token.
   void Teach(std::span<const TokenId> tokens, size_t begin);
   // Takes back one earlier Teach of the same arguments. When all is taken back, no context is left.
   void Forget(std::span<const TokenId> tokens, size_t begin);
@@ -71,11 +71,6 @@ class NgramCounts {
 
   // The upper bits choose the shard, the lower ones the place in its table.
   size_t ShardOf(uint64_t hash) const { return shift_ == 64 ? 0 : hash >> shift_; }
-  // Makes room for so many more, if they are spread evenly.
-  void Reserve(size_t contexts, size_t cells);
-  size_t UsedCells() const;
-  // Teach without the room.
-  void CountAll(std::span<const TokenId> tokens, size_t begin);
   void Count(uint64_t hash, TokenId token);
   void Discount(uint64_t hash, TokenId token);
   // Replaces the shard's table by one of `slots` and `cells`.

@@ -1,13 +1,13 @@
 #ifndef STRATA_SERVICES_DRAFT_TIERS_NGRAM_TABLE_H_
 #define STRATA_SERVICES_DRAFT_TIERS_NGRAM_TABLE_H_
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "common/base/draft_tree.h"
+#include "services/draft/tiers/continuation_lists.h"
 #include "services/draft/tiers/evidence.h"
 
 namespace strata::draft {
@@ -31,14 +31,14 @@ class NgramTable {
   NgramTable(size_t slots, size_t cells);
 
   static size_t Bytes(size_t slots, size_t cells);
-  size_t bytes() const { return Bytes(slots_.size(), cells_.size()); }
+  size_t bytes() const { return Bytes(slots_.size(), cells()); }
   size_t slots() const { return slots_.size(); }
-  size_t cells() const { return cells_.size(); }
+  size_t cells() const { return lists_.cells(); }
   size_t used_slots() const { return used_slots_; }
-  size_t used_cells() const { return used_cells_; }
+  size_t used_cells() const { return lists_.used_cells(); }
   // Whether there is room for one Count more, whatever it counts.
   bool slots_full() const { return (used_slots_ + 1) * 4 > slots_.size() * 3; }
-  bool cells_full() const { return used_cells_ + 2 > cells_.size(); }
+  bool cells_full() const { return lists_.free_cells() == 0; }
 
   void Prefetch(uint64_t hash) const { __builtin_prefetch(&slots_[Place(hash)]); }
   // Null if the context is not there.
@@ -55,20 +55,6 @@ class NgramTable {
 
  private:
   static constexpr uint32_t kListBit = uint32_t{1} << 31;
-  static constexpr int kCellEntries = 4;
-  static_assert(kMaxContinuations == 2 * kCellEntries);
-
-  struct Entry {
-    std::atomic<TokenId> token;
-    std::atomic<uint32_t> count;
-  };
-  // Half a list. The first half has its size and the place of the other.
-  struct Cell {
-    std::array<Entry, kCellEntries> entries;
-    std::atomic<uint32_t> size;
-    // The other half once size > kCellEntries; of a free cell, the next free one.
-    std::atomic<uint32_t> link;
-  };
 
   // Where the search for `hash` begins: its low half, scaled to the capacity.
   size_t Place(uint64_t hash) const { return (hash & 0xFFFFFFFFu) * slots_.size() >> 32; }
@@ -77,19 +63,11 @@ class NgramTable {
   size_t Distance(size_t from, size_t place) const {
     return place >= from ? place - from : place + slots_.size() - from;
   }
-  Entry& EntryAt(uint32_t cell, uint32_t i);
-  uint32_t TakeCell();
-  void FreeCell(uint32_t cell);
-  // `token` followed once more; the list is ordered by recency.
-  void CountInList(uint32_t cell, TokenId token);
-  void DiscountInList(uint32_t cell, TokenId token);
   void Erase(size_t place);
 
   std::vector<Slot> slots_;
-  std::vector<Cell> cells_;
   size_t used_slots_ = 0;
-  size_t used_cells_ = 0;
-  uint32_t free_cell_ = 0;
+  ContinuationLists lists_;
 };
 
 }  // namespace strata::draft

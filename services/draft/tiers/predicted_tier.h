@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <span>
 
-#include "services/draft/tiers/ngram_counts.h"
+#include "services/draft/tiers/text_index.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
@@ -20,16 +20,16 @@ class PredictedTier final : public Tier {
   // matched, but never started.
   PredictedTier(std::span<const TokenId> prompt, std::span<const TokenId> predicted);
 
-  size_t bytes() const { return sizeof(*this) + counts_.bytes(); }
+  size_t bytes() const { return sizeof(*this) + index_.bytes(); }
 
   TierKind kind() const override { return TierKind::kPredicted; }
   void Match(std::span<const MatchQuery> queries, int levels,
              std::span<Evidence> out) const override {
-    counts_.Match(queries, levels, out);
+    index_.Match(queries, levels, out);
   }
 
  private:
-  NgramCounts counts_;
+  TextIndex index_;
 };
 
 }  // namespace strata::draft

@@ -10,8 +10,8 @@
 
 namespace strata::draft {
 
-// What a corpus on disk reads together. Whoever has a deadline asks for so many queries at a time:
-// to ask for more at once gains nothing.
+// Queries that a tier may look up together; to ask for more at once gains nothing. Whoever has a
+// deadline asks for so many at a time.
 inline constexpr size_t kMatchBatch = 16;
 
 // A token database that can be asked what follows a context. Implementations say
