@@ -127,12 +127,6 @@ class RowMap final : public rocksdb::StackableDB {
     value->PinSelf(row->second);
     return rocksdb::Status::OK();
   }
-  using StackableDB::MultiGet;
-  void MultiGet(const rocksdb::ReadOptions& options, rocksdb::ColumnFamilyHandle* family,
-                const size_t number, const rocksdb::Slice* keys, rocksdb::PinnableSlice* values,
-                rocksdb::Status* statuses, const bool) override {
-    for (size_t i = 0; i < number; ++i) statuses[i] = Get(options, family, keys[i], &values[i]);
-  }
 
  private:
   std::map<std::string, std::string> rows_;

@@ -29,11 +29,7 @@ class CorpusMatcher {
 
  private:
   struct Walk;
-  struct Wanted {
-    Walk* walk;
-    int order;  // of the row
-  };
-  // Queries that are answered together; more come one batch after another.
+  // Queries whose contexts are looked for in the cache together; more come one batch after another.
   static constexpr size_t kBatch = kMatchBatch;
 
   void MatchBatch(std::span<const MatchQuery> queries, int levels, std::span<Evidence> out);
@@ -43,8 +39,8 @@ class CorpusMatcher {
   // Finds out from the cache what it can. Returns the order of the row to read next, or 0 if the
   // query can be answered.
   int NextRow(Walk& walk, int levels) const;
-  // Reads the rows, at most kBatch, and takes them in.
-  void ReadRows(std::span<const Wanted> wanted);
+  // Reads the row of `order` and takes it in.
+  void ReadRow(Walk& walk, int order);
   // Takes in what the row of `order` says; null if there is none.
   void TakeRow(Walk& walk, int order, const rocksdb::Status& status, const rocksdb::Slice& row);
   void Learn(Walk& walk, int order, const CachedContext& context);

@@ -47,8 +47,8 @@ class CorpusTier final : public Tier {
   void Warm(size_t bytes) const;
 
   TierKind kind() const override;
-  // Looks first into the cache of decoded contexts; then reads, for 16 queries in one MultiGet, the
-  // row that is known to hold more of each, and walks it; and so on until all are answered.
+  // Looks first into the cache of decoded contexts; then reads the row that is known to hold more,
+  // and walks it; and so on until the query is answered.
   void Match(std::span<const MatchQuery> queries, int levels,
              std::span<Evidence> out) const override;
 
