@@ -1,7 +1,9 @@
 #include "common/base/draft_tree.h"
 
-#include <set>
+#include <algorithm>
+#include <iterator>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -80,7 +82,9 @@ absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int ma
     return absl::InvalidArgumentError(
         absl::StrCat("draft tree has ", n, " nodes, at most ", max_nodes, " were asked for"));
   }
-  std::set<std::pair<int32_t, TokenId>> siblings;
+  // Nodes by parent and token, which tell them apart.
+  std::vector<std::pair<uint64_t, size_t>> children;
+  children.reserve(n);
   for (size_t i = 0; i < n; ++i) {
     if (tree.tokens[i] < 0 || tree.tokens[i] >= vocab_size) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -94,10 +98,18 @@ absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int ma
       return absl::InvalidArgumentError(absl::StrCat("draft node ", i, " has confidence ",
                                                      tree.confidences[i], ", outside [0, 1]"));
     }
-    if (!siblings.emplace(tree.parents[i], tree.tokens[i]).second) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "draft node ", i, " repeats token ", tree.tokens[i], " below parent ", tree.parents[i]));
-    }
+    children.emplace_back(
+        static_cast<uint64_t>(tree.parents[i] + 1) << 32 | static_cast<uint32_t>(tree.tokens[i]),
+        i);
+  }
+  std::sort(children.begin(), children.end());
+  const auto twin =
+      std::adjacent_find(children.begin(), children.end(),
+                         [](const auto& a, const auto& b) { return a.first == b.first; });
+  if (twin != children.end()) {
+    const size_t i = std::next(twin)->second;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "draft node ", i, " repeats token ", tree.tokens[i], " below parent ", tree.parents[i]));
   }
   return absl::OkStatus();
 }

@@ -18,6 +18,8 @@ constexpr float kExpansionDiscount = 0.7f;
 // where no other tier knows anything (strata-replay, 32 and 64 nodes: half the questions, the same
 // accepted length within 0.1 %).
 constexpr float kMinCorpusProbability = 0.03f;
+// A thread keeps the memory of messages of so many nodes in all: some 150 bytes each.
+constexpr size_t kKeptNodes = 4096;
 // Accepted tokens that one message teaches; a step accepts a handful.
 constexpr size_t kMaxLearned = 64;
 
@@ -36,40 +38,86 @@ struct Option {
   // Where the candidate would hang, or the place to expand: an index in places (0 is the root,
   // i + 1 is node i).
   int32_t place = 0;
-  // What was found first comes first among equals.
-  uint32_t serial = 0;
   bool expand = false;
   Candidate candidate;
-
-  bool operator<(const Option& other) const {
-    if (priority != other.priority) return priority < other.priority;
-    return serial > other.serial;
-  }
 };
 
-// One tree as it grows.
+// Options by falling priority, the first of equals first, and none that cannot come to pass: once
+// as many candidates as the tree has room for are before an option, it is dropped.
+class OptionQueue {
+ public:
+  // `room`: the nodes that may still be added.
+  void Clear(size_t room) {
+    options_.clear();
+    next_ = 0;
+    candidates_ = 0;
+    room_ = room;
+  }
+  bool empty() const { return next_ == options_.size(); }
+  // Whether a candidate of this priority would be dropped at once.
+  bool Hopeless(float priority) const {
+    return candidates_ == room_ && !empty() && options_.back().priority >= priority;
+  }
+
+  void Push(const Option& option) {
+    if (Hopeless(option.priority)) return;
+    const auto at = std::upper_bound(
+        options_.begin() + static_cast<ptrdiff_t>(next_), options_.end(), option.priority,
+        [](float priority, const Option& other) { return priority > other.priority; });
+    options_.insert(at, option);
+    if (option.expand) return;
+    ++candidates_;
+    while (candidates_ > room_ || (candidates_ == room_ && options_.back().expand)) {
+      if (!options_.back().expand) --candidates_;
+      options_.pop_back();
+    }
+  }
+
+  // The first one; not of an empty queue. A candidate takes up room with that.
+  Option Pop() {
+    const Option option = options_[next_++];
+    if (!option.expand) {
+      --candidates_;
+      --room_;
+    }
+    return option;
+  }
+
+ private:
+  std::vector<Option> options_;
+  // Those before it are popped.
+  size_t next_ = 0;
+  size_t candidates_ = 0;
+  size_t room_ = 0;
+};
+
+// One tree as it grows. Its memory is used again for the next one.
 class Growth {
  public:
-  Growth(const CalibratedOptions& options, CalibratedJob& job)
-      : job_(job),
-        min_probability_(static_cast<float>(options.min_path_probability)),
-        max_depth_(job.limits.max_depth == 0
-                       ? options.max_depth
-                       : static_cast<int>(std::min<uint32_t>(
-                             job.limits.max_depth, static_cast<uint32_t>(options.max_depth)))) {
-    job_.tree->Clear();
-    if (job_.limits.node_budget == 0 || job_.context.empty()) return;
-    places_.reserve(job_.limits.node_budget + 1);
-    options_.reserve(512);
+  void Start(const CalibratedOptions& options, CalibratedJob& job) {
+    job_ = &job;
+    min_probability_ = static_cast<float>(options.min_path_probability);
+    max_depth_ = options.max_depth;
+    if (job.limits.max_depth != 0) {
+      max_depth_ = static_cast<int>(
+          std::min<uint32_t>(job.limits.max_depth, static_cast<uint32_t>(options.max_depth)));
+    }
+    places_.clear();
+    options_.Clear(job.limits.node_budget);
+    skipped_ = 0;
+    expanding_ = -1;
+    job.tree->Clear();
+    if (job.limits.node_budget == 0 || job.context.empty()) return;
+    places_.reserve(job.limits.node_budget + 1);
     Place& root = places_.emplace_back();
-    root.tail = ContextTail(job_.context);
+    root.tail = ContextTail(job.context);
     root.max_order.fill(kMaxContextOrder);
     expanding_ = 0;
   }
 
   // The place whose evidence Grow needs next; null if the tree is complete.
   const Place* expanding() const { return expanding_ < 0 ? nullptr : &places_[expanding_]; }
-  const Tier* tier(int index) const { return job_.tiers[index]; }
+  const Tier* tier(int index) const { return job_->tiers[index]; }
   // Says that this tier was not asked about expanding().
   void set_skipped(int index) { skipped_ |= 1u << index; }
 
@@ -77,11 +125,9 @@ class Growth {
   void Grow(const TierEvidence& evidence, Calibration::Workspace& workspace) {
     Expand(evidence, workspace);
     expanding_ = -1;
-    const auto budget = static_cast<int>(job_.limits.node_budget);
-    while (!options_.empty() && job_.tree->size() < budget) {
-      std::pop_heap(options_.begin(), options_.end());
-      const Option best = options_.back();
-      options_.pop_back();
+    const auto budget = static_cast<int>(job_->limits.node_budget);
+    while (!options_.empty() && job_->tree->size() < budget) {
+      const Option best = options_.Pop();
       if (best.expand) {
         expanding_ = best.place;
         return;
@@ -91,12 +137,6 @@ class Growth {
   }
 
  private:
-  void Push(const Option& option) {
-    options_.push_back(option);
-    options_.back().serial = next_serial_++;
-    std::push_heap(options_.begin(), options_.end());
-  }
-
   void Expand(const TierEvidence& evidence, Calibration::Workspace& workspace) {
     Place& place = places_[expanding_];
     for (int tier = 0; tier < kEvidenceTierCount; ++tier) {
@@ -105,19 +145,19 @@ class Growth {
       place.max_order[tier] = static_cast<uint8_t>(std::min(longest + 1, kMaxContextOrder));
     }
     skipped_ = 0;
-    job_.calibration->Rank(evidence, job_.limits.vocab_size, workspace);
+    job_->calibration->Rank(evidence, job_->limits.vocab_size, workspace);
     for (const Candidate& candidate : workspace.candidates()) {
       const float probability = place.path_probability * candidate.probability;
-      if (probability < min_probability_) continue;
-      Push({.priority = probability, .place = expanding_, .candidate = candidate});
+      if (probability < min_probability_ || options_.Hopeless(probability)) continue;
+      options_.Push({.priority = probability, .place = expanding_, .candidate = candidate});
     }
   }
 
   void AddNode(const Option& option) {
     const Place& parent = places_[option.place];
     const int depth = parent.depth + 1;
-    job_.tree->Add(option.candidate.token, option.place - 1, option.candidate.probability,
-                   option.candidate.tier);
+    job_->tree->Add(option.candidate.token, option.place - 1, option.candidate.probability,
+                    option.candidate.tier);
     // Room for all was reserved, so that `parent` stays valid.
     Place& place = places_.emplace_back();
     place.path_probability = option.priority;
@@ -125,19 +165,17 @@ class Growth {
     if (depth >= max_depth_) return;
     place.tail = parent.tail.Extended(option.candidate.token);
     place.max_order = parent.max_order;
-    Push({.priority = option.priority * kExpansionDiscount,
-          .place = static_cast<int32_t>(places_.size()) - 1,
-          .expand = true,
-          .candidate = {}});
+    options_.Push({.priority = option.priority * kExpansionDiscount,
+                   .place = static_cast<int32_t>(places_.size()) - 1,
+                   .expand = true,
+                   .candidate = {}});
   }
 
-  CalibratedJob& job_;
-  const float min_probability_;
-  const int max_depth_;
+  CalibratedJob* job_ = nullptr;
+  float min_probability_ = 0;
+  int max_depth_ = 0;
   std::vector<Place> places_;
-  // A heap.
-  std::vector<Option> options_;
-  uint32_t next_serial_ = 0;
+  OptionQueue options_;
   // Bit i: tier i was not asked about expanding_.
   uint32_t skipped_ = 0;
   int32_t expanding_ = -1;
@@ -155,12 +193,13 @@ class TierBatch {
     targets_.push_back(target);
   }
   // Returns how many of them were asked for by `deadline`, the first ones; the rest stays as it is.
-  // Only the corpus can be late: what is in memory takes microseconds, and is asked all the same.
+  // Only the corpus can be late: what is in memory takes microseconds, and is asked all the same. A
+  // first read is under way at once: whoever asks has just looked at the clock.
   size_t Run(const Tier& tier, absl::Time deadline) {
     const std::span<const MatchQuery> queries(queries_);
     const bool in_memory = tier.kind() != TierKind::kCorpus;
     for (size_t begin = 0; begin < queries.size(); begin += kMatchBatch) {
-      if (!in_memory && SteadyNow() >= deadline) return begin;
+      if (!in_memory && begin > 0 && SteadyNow() >= deadline) return begin;
       const size_t size = std::min(kMatchBatch, queries.size() - begin);
       // The usual case needs no copy.
       if (size == 1) {
@@ -178,6 +217,15 @@ class TierBatch {
   std::vector<MatchQuery> queries_;
   std::vector<Evidence*> targets_;
   std::array<Evidence, kMatchBatch> answers_;
+};
+
+// What a thread keeps from one message to the next: to allocate it anew is a tenth of the time.
+struct Scratch {
+  std::vector<Growth> growths;
+  std::vector<Growth*> growing;
+  std::vector<TierEvidence> evidence;
+  TierBatch batch;
+  Calibration::Workspace workspace;
 };
 
 // Whether one of the first `tiers` tiers knows the context.
@@ -234,22 +282,24 @@ absl::Status ValidateCalibratedOptions(const CalibratedOptions& options) {
 
 void GrowTrees(const CalibratedOptions& options, std::span<CalibratedJob> jobs,
                absl::Time deadline) {
-  std::vector<Growth> growths;
-  growths.reserve(jobs.size());
-  std::vector<Growth*> growing;
-  growing.reserve(jobs.size());
-  for (CalibratedJob& job : jobs) {
-    Growth& growth = growths.emplace_back(options, job);
-    if (growth.expanding() != nullptr) growing.push_back(&growth);
+  thread_local Scratch scratch;
+  if (scratch.growths.size() < jobs.size()) scratch.growths.resize(jobs.size());
+  std::vector<Growth*>& growing = scratch.growing;
+  growing.clear();
+  size_t nodes = 0;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    scratch.growths[i].Start(options, jobs[i]);
+    nodes += jobs[i].limits.node_budget;
+    if (scratch.growths[i].expanding() != nullptr) growing.push_back(&scratch.growths[i]);
   }
-  std::vector<TierEvidence> evidence(growing.size());
-  TierBatch batch;
-  Calibration::Workspace workspace;
+  std::vector<TierEvidence>& evidence = scratch.evidence;
+  if (evidence.size() < growing.size()) evidence.resize(growing.size());
   while (!growing.empty() && SteadyNow() < deadline) {
-    GatherEvidence(growing, deadline, std::span(evidence).first(growing.size()), batch);
-    for (size_t i = 0; i < growing.size(); ++i) growing[i]->Grow(evidence[i], workspace);
+    GatherEvidence(growing, deadline, std::span(evidence).first(growing.size()), scratch.batch);
+    for (size_t i = 0; i < growing.size(); ++i) growing[i]->Grow(evidence[i], scratch.workspace);
     std::erase_if(growing, [](const Growth* growth) { return growth->expanding() == nullptr; });
   }
+  if (nodes > kKeptNodes) scratch = {};
 }
 
 Observation ObserveAccepted(const EvidenceSources& tiers, std::span<const TokenId> context,
@@ -285,7 +335,7 @@ void ObserveCorpus(const Tier& corpus, std::span<Observation* const> observation
       batch.Add({&observation->contexts[i], kMaxContextOrder}, &observation->evidence[i].back());
     }
   }
-  size_t asked = batch.Run(corpus, deadline);
+  size_t asked = SteadyNow() < deadline ? batch.Run(corpus, deadline) : 0;
   // To learn that the corpus knew nothing of the rest would be wrong.
   for (Observation* const observation : observations) {
     const size_t kept = std::min(asked, observation->tokens.size());
@@ -296,7 +346,7 @@ void ObserveCorpus(const Tier& corpus, std::span<Observation* const> observation
 
 void LearnObservation(const Observation& observation, int64_t vocab_size,
                       Calibration& calibration) {
-  Calibration::Workspace workspace;
+  thread_local Calibration::Workspace workspace;
   for (size_t i = 0; i < observation.tokens.size(); ++i) {
     calibration.Learn(observation.evidence[i], vocab_size, observation.tokens[i], workspace);
   }

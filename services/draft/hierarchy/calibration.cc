@@ -96,7 +96,7 @@ Calibration::Calibration() {
         Bucket& bucket = buckets_[BucketBase(tier, order) + kind];
         bucket.probability.store(probability, kRelaxed);
         bucket.count.store(kPriorCount, kRelaxed);
-        bucket.log_odds.store(LogOdds(probability), kRelaxed);
+        log_odds_[BucketBase(tier, order) + kind].store(LogOdds(probability), kRelaxed);
       }
     }
   }
@@ -110,6 +110,32 @@ Calibration::Calibration() {
   }
 }
 
+float Calibration::Mix(const Workspace::Features& token,
+                       std::vector<Workspace::Weights>& weights) const {
+  auto known = std::find_if(weights.begin(), weights.end(), [&](const Workspace::Weights& some) {
+    return some.offered_by_level == token.offered_by_level;
+  });
+  if (known == weights.end()) {
+    known = weights.emplace(known);
+    known->offered_by_level = token.offered_by_level;
+    const auto& by_tier = sets_[TierSet(token.offered_by_tier)].weight;
+    const auto& by_level = sets_[LevelSet(token.offered_by_level)].weight;
+    for (size_t i = 0; i < kWeights; ++i) {
+      known->weight[i] = by_tier[i].load(kRelaxed) + by_level[i].load(kRelaxed);
+    }
+  }
+  // Four sums, which the compiler may not make of one. An input that says nothing is 0.
+  constexpr size_t kLanes = 4;
+  static_assert(kWeights % kLanes == 0);
+  std::array<float, kLanes> sums{};
+  for (size_t i = 0; i < kWeights; i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      sums[lane] += token.log_odds[i + lane] * known->weight[i + lane];
+    }
+  }
+  return (sums[0] + sums[1]) + (sums[2] + sums[3]);
+}
+
 void Calibration::Rank(const TierEvidence& evidence, int64_t vocab_size,
                        Workspace& workspace) const {
   std::vector<TokenId>& tokens = workspace.tokens_;
@@ -118,11 +144,13 @@ void Calibration::Rank(const TierEvidence& evidence, int64_t vocab_size,
   tokens.clear();
   features.clear();
   candidates.clear();
+  workspace.weights_.clear();
   workspace.active_count_ = 0;
   // What an input is for tokens that its context does not offer.
   std::array<int16_t, kInputs> absent;
   absent.fill(-1);
-  std::array<float, kInputs> absent_log_odds{};
+  std::array<float, kWeights> absent_log_odds{};
+  absent_log_odds.back() = kConstantInput;
 
   for (int tier = 0; tier < kEvidenceTierCount; ++tier) {
     for (int level = 0; level < evidence[tier].levels; ++level) {
@@ -132,7 +160,7 @@ void Calibration::Rank(const TierEvidence& evidence, int64_t vocab_size,
       const int total = TotalClass(counts.total, kTotals);
       workspace.active_[workspace.active_count_++] = input;
       absent[input] = static_cast<int16_t>(base + total);
-      absent_log_odds[input] = buckets_[absent[input]].log_odds.load(kRelaxed);
+      absent_log_odds[input] = log_odds_[absent[input]].load(kRelaxed);
     }
   }
   for (int tier = 0; tier < kEvidenceTierCount; ++tier) {
@@ -159,26 +187,17 @@ void Calibration::Rank(const TierEvidence& evidence, int64_t vocab_size,
         const int bucket = base + (share * kTotals + total) * 2 + last;
         Workspace::Features& token = features[at];
         token.buckets[input] = static_cast<int16_t>(bucket);
-        token.log_odds[input] = buckets_[bucket].log_odds.load(kRelaxed);
+        token.log_odds[input] = log_odds_[bucket].load(kRelaxed);
         token.offered_by_tier |= static_cast<uint16_t>(1u << tier);
         token.offered_by_level |= static_cast<uint16_t>(1u << input);
       }
     }
   }
 
-  const std::span<const int> active =
-      std::span(workspace.active_).first(static_cast<size_t>(workspace.active_count_));
   float sum = 0.0f;
   for (size_t at = 0; at < tokens.size(); ++at) {
     Workspace::Features& token = features[at];
-    const auto& by_tier = sets_[TierSet(token.offered_by_tier)].weight;
-    const auto& by_level = sets_[LevelSet(token.offered_by_level)].weight;
-    float log_odds =
-        kConstantInput * (by_tier[kInputs].load(kRelaxed) + by_level[kInputs].load(kRelaxed));
-    for (const int i : active) {
-      log_odds += token.log_odds[i] * (by_tier[i].load(kRelaxed) + by_level[i].load(kRelaxed));
-    }
-    token.own_probability = Probability(log_odds);
+    token.own_probability = Probability(Mix(token, workspace.weights_));
     candidates[at].probability = token.own_probability;
     sum += token.own_probability;
   }
@@ -217,7 +236,7 @@ void Calibration::Learn(const TierEvidence& evidence, int64_t vocab_size, TokenI
       probability += (outcome - probability) / (count + 0.5f);
       bucket.count.store(count, kRelaxed);
       bucket.probability.store(probability, kRelaxed);
-      bucket.log_odds.store(LogOdds(probability), kRelaxed);
+      log_odds_[token.buckets[i]].store(LogOdds(probability), kRelaxed);
     }
   }
   observations_.store(observations_.load(kRelaxed) + 1, kRelaxed);
@@ -254,10 +273,11 @@ absl::StatusOr<std::unique_ptr<Calibration>> Calibration::Decode(absl::string_vi
   }
   auto calibration = std::make_unique<Calibration>();
   bool valid = true;
-  for (Bucket& bucket : calibration->buckets_) {
+  for (int i = 0; i < kBuckets; ++i) {
+    Bucket& bucket = calibration->buckets_[i];
     valid = valid && TakeInRange(bytes, 0.0f, 1.0f, bucket.probability) &&
             TakeInRange(bytes, 0.0f, kMaxCount, bucket.count);
-    bucket.log_odds.store(LogOdds(bucket.probability.load(kRelaxed)), kRelaxed);
+    calibration->log_odds_[i].store(LogOdds(bucket.probability.load(kRelaxed)), kRelaxed);
   }
   for (int set = 0; set < kSets; ++set) {
     valid = valid && TakeInRange(bytes, 0.0f, 1e6f, calibration->uses_[set]);

@@ -69,18 +69,25 @@ class Calibration {
     struct Features {
       // Bucket of each (tier, level); of no meaning where there is no such level.
       std::array<int16_t, kInputs> buckets;
-      std::array<float, kInputs> log_odds;
+      // The constant last.
+      std::array<float, kInputs + 1> log_odds;
       // Which tiers, and which (tier, level), offer the token.
       uint16_t offered_by_tier;
       uint16_t offered_by_level;
       // Of the token on its own, before candidates are scaled to a sum of at most 1.
       float own_probability;
     };
+    // Weights of tokens that the same (tier, level) offer.
+    struct Weights {
+      uint16_t offered_by_level;
+      std::array<float, kInputs + 1> weight;
+    };
     // Inputs whose context matched, which alone can say anything: the rest are 0 for all tokens.
     std::array<int, kInputs> active_;
     int active_count_ = 0;
     std::vector<TokenId> tokens_;
     std::vector<Features> features_;
+    std::vector<Weights> weights_;
     std::vector<Candidate> candidates_;
   };
 
@@ -120,18 +127,20 @@ class Calibration {
   struct Bucket {
     std::atomic<float> probability;
     std::atomic<float> count;
-    // log(probability / (1 - probability)), kept because Rank needs it.
-    std::atomic<float> log_odds;
   };
   struct alignas(64) WeightSet {
     std::array<std::atomic<float>, kWeights> weight;
   };
 
+  // Log odds of a token's own probability.
+  float Mix(const Workspace::Features& token, std::vector<Workspace::Weights>& weights) const;
   static int BucketBase(int tier, int order);
   static int TierSet(uint16_t offered) { return offered; }
   static int LevelSet(uint16_t offered);
 
   std::array<Bucket, kBuckets> buckets_;
+  // log(probability / (1 - probability)) of each, which is all that Rank needs.
+  std::array<std::atomic<float>, kBuckets> log_odds_;
   std::array<WeightSet, kSets> sets_;
   // How often each set was used, which its learning rate falls with.
   std::array<std::atomic<float>, kSets> uses_;
