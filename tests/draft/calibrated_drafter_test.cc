@@ -77,8 +77,15 @@ float ConfidenceOfTen(Drafter& drafter, const std::string& tenant) {
   DraftTree tree;
   const Tokens context = {99};
   EXPECT_TRUE(drafter
-                  .DraftOnce("model", "fp", kVocabulary, tenant, context, {}, 2, 1,
-                             Policy::kCalibrated, absl::InfiniteFuture(), tree)
+                  .DraftOnce({.model_id = "model",
+                              .tokenizer_fingerprint = "fp",
+                              .vocab_size = kVocabulary,
+                              .tenant = tenant,
+                              .context = context,
+                              .node_budget = 2,
+                              .max_depth = 1,
+                              .policy = Policy::kCalibrated},
+                             tree)
                   .ok());
   const int node = tree.FindChild(-1, 10);
   EXPECT_GE(node, 0);

@@ -72,8 +72,13 @@ TEST(DrafterConcurrencyTest, VerifiersAtOnceWithEvictionAndSaving) {
       DraftTree tree;
       const Tokens context = {1, 2};
       EXPECT_TRUE((*drafter)
-                      ->DraftOnce("model", "fp", kVocabulary, "a", context, {}, 16, 0,
-                                  Policy::kDefault, absl::InfiniteFuture(), tree)
+                      ->DraftOnce({.model_id = "model",
+                                   .tokenizer_fingerprint = "fp",
+                                   .vocab_size = kVocabulary,
+                                   .tenant = "a",
+                                   .context = context,
+                                   .node_budget = 16},
+                                  tree)
                       .ok());
     }
   });

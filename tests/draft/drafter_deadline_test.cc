@@ -194,8 +194,13 @@ TEST_P(DrafterDeadlineTest, AStatelessDraftHasOneToo) {
   const auto draft = [&](absl::Time deadline) {
     DraftTree tree;
     EXPECT_TRUE(drafter_
-                    ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 16, 0,
-                                Policy::kDefault, deadline, tree)
+                    ->DraftOnce({.model_id = "model",
+                                 .tokenizer_fingerprint = "fp",
+                                 .vocab_size = kVocabulary,
+                                 .context = context,
+                                 .node_budget = 16,
+                                 .deadline = deadline},
+                                tree)
                     .ok());
     return tree.size();
   };

@@ -100,8 +100,14 @@ struct Service {
     DraftTree tree;
     const Tokens context = {901};
     EXPECT_TRUE(drafter
-                    ->DraftOnce("model", "fp", kVocabulary, tenant, context, {}, 2, 0,
-                                Policy::kLocality, absl::InfiniteFuture(), tree)
+                    ->DraftOnce({.model_id = "model",
+                                 .tokenizer_fingerprint = "fp",
+                                 .vocab_size = kVocabulary,
+                                 .tenant = tenant,
+                                 .context = context,
+                                 .node_budget = 2,
+                                 .policy = Policy::kLocality},
+                                tree)
                     .ok());
     return tree.tokens;
   }

@@ -331,8 +331,13 @@ TEST(DrafterTest, OutputIsLearnedByItsTenantAndPromptsAreNot) {
     DraftTree tree;
     const Tokens context = {last};
     EXPECT_TRUE(drafter
-                    ->DraftOnce("model", "fp", kVocabulary, tenant, context, {}, 4, 0,
-                                Policy::kDefault, absl::InfiniteFuture(), tree)
+                    ->DraftOnce({.model_id = "model",
+                                 .tokenizer_fingerprint = "fp",
+                                 .vocab_size = kVocabulary,
+                                 .tenant = tenant,
+                                 .context = context,
+                                 .node_budget = 4},
+                                tree)
                     .ok());
     return tree.tokens;
   };
@@ -362,8 +367,12 @@ TEST(DrafterTest, WhatIsLearnedWaitsForLearnOrForTheNextMessage) {
       DraftTree tree;
       const Tokens context = {110};
       EXPECT_TRUE(drafter
-                      ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 4, 0,
-                                  Policy::kDefault, absl::InfiniteFuture(), tree)
+                      ->DraftOnce({.model_id = "model",
+                                   .tokenizer_fingerprint = "fp",
+                                   .vocab_size = kVocabulary,
+                                   .context = context,
+                                   .node_budget = 4},
+                                  tree)
                       .ok());
       return !tree.empty();
     };
@@ -393,8 +402,13 @@ TEST(DrafterTest, ClosingASessionTeachesButARewindDoesNot) {
   DraftTree tree;
   const Tokens context = {1};
   ASSERT_TRUE(drafter
-                  ->DraftOnce("model", "fp", kVocabulary, "", context, {}, 10, 0, Policy::kLocality,
-                              absl::InfiniteFuture(), tree)
+                  ->DraftOnce({.model_id = "model",
+                               .tokenizer_fingerprint = "fp",
+                               .vocab_size = kVocabulary,
+                               .context = context,
+                               .node_budget = 10,
+                               .policy = Policy::kLocality},
+                              tree)
                   .ok());
   EXPECT_EQ(tree.tokens, (Tokens{4, 5}));
   EXPECT_EQ(tree.tiers[0], TierKind::kModel);
@@ -428,8 +442,14 @@ TEST(DrafterTest, DraftOnceChecksItsArguments) {
   const auto drafter = MakeDrafter({.limits = {.max_sequence_tokens = 4}});
   DraftTree tree;
   const auto once = [&](const Tokens& context, const Tokens& predicted, Policy policy) {
-    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, policy,
-                              absl::InfiniteFuture(), tree);
+    return drafter->DraftOnce({.model_id = "m",
+                               .tokenizer_fingerprint = "fp",
+                               .vocab_size = 10,
+                               .context = context,
+                               .predicted_tokens = predicted,
+                               .node_budget = 4,
+                               .policy = policy},
+                              tree);
   };
   EXPECT_TRUE(once({1}, {2}, Policy::kDefault).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(once({}, {}, Policy::kDefault)));
@@ -447,8 +467,13 @@ TEST(DrafterTest, DraftOnceCountsAgainstTheLiveTokensWhileItRuns) {
   ASSERT_EQ(Send(*drafter, session, {.tokens = live}).status, SequenceStatus::kOk);
   DraftTree tree;
   const auto once = [&](const Tokens& context, const Tokens& predicted) {
-    return drafter->DraftOnce("m", "fp", 10, "", context, predicted, 4, 0, Policy::kDefault,
-                              absl::InfiniteFuture(), tree);
+    return drafter->DraftOnce({.model_id = "m",
+                               .tokenizer_fingerprint = "fp",
+                               .vocab_size = 10,
+                               .context = context,
+                               .predicted_tokens = predicted,
+                               .node_budget = 4},
+                              tree);
   };
   EXPECT_TRUE(absl::IsResourceExhausted(once({1, 1}, {2, 2})));
   // What a call took is given back.

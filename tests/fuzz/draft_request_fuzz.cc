@@ -105,11 +105,17 @@ void Serve(Drafter& drafter, uint64_t session, const v1::DraftRequest& request) 
 void ServeOnce(Drafter& drafter, const v1::DraftOnceRequest& request) {
   const v1::Handshake& handshake = request.handshake();
   DraftTree tree;
-  const absl::Status status = drafter.DraftOnce(
-      handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),
-      request.tenant(), TokensOf(request.tokens()), TokensOf(request.predicted_tokens()),
-      request.node_budget(), request.max_depth(), PolicyOf(request.policy()),
-      absl::InfiniteFuture(), tree);
+  const absl::Status status =
+      drafter.DraftOnce({.model_id = handshake.model_id(),
+                         .tokenizer_fingerprint = handshake.tokenizer_fingerprint(),
+                         .vocab_size = handshake.vocab_size(),
+                         .tenant = request.tenant(),
+                         .context = TokensOf(request.tokens()),
+                         .predicted_tokens = TokensOf(request.predicted_tokens()),
+                         .node_budget = request.node_budget(),
+                         .max_depth = request.max_depth(),
+                         .policy = PolicyOf(request.policy())},
+                        tree);
   const int budget = static_cast<int>(std::min(request.node_budget(), kMaxNodes));
   FUZZ_CHECK(status.ok() ? ValidateDraftTree(tree, handshake.vocab_size(), budget).ok()
                          : tree.empty());

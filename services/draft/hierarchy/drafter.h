@@ -67,6 +67,22 @@ struct DrafterStats {
   std::array<uint64_t, kSequenceStatuses> answers{};
 };
 
+// One context to draft after, that is no sequence: strata.v1.DraftOnceRequest. Borrows its spans.
+struct OnceRequest {
+  std::string model_id;
+  std::string tokenizer_fingerprint;
+  int64_t vocab_size = 0;
+  std::string tenant;
+  std::span<const TokenId> context;
+  std::span<const TokenId> predicted_tokens;
+  uint32_t node_budget = 0;
+  // 0: no bound of the request's own.
+  uint32_t max_depth = 0;
+  Policy policy = Policy::kDefault;
+  // As for Drafter::Draft.
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
 // The hierarchy of tiers behind one call. Thread-safe: calls for different
 // sequences may run at once; calls for one sequence must not overlap.
 class Drafter {
@@ -91,13 +107,9 @@ class Drafter {
   // when the answers are passed on. What is left undone the session's next Draft, or its end, does
   // first. What a closed or evicted sequence holds counts as free at once, and is freed by this.
   virtual void Learn(uint64_t session) = 0;
-  // Stateless: drafts for `context` without touching any tier's state. `deadline` as for Draft.
-  virtual absl::Status DraftOnce(const std::string& model_id,
-                                 const std::string& tokenizer_fingerprint, int64_t vocab_size,
-                                 const std::string& tenant, std::span<const TokenId> context,
-                                 std::span<const TokenId> predicted, uint32_t node_budget,
-                                 uint32_t max_depth, Policy policy, absl::Time deadline,
-                                 DraftTree& tree) = 0;
+  // Stateless: drafts without touching any tier's state. INVALID_ARGUMENT names what is wrong with
+  // the request; RESOURCE_EXHAUSTED while live sequences leave its tokens no room.
+  virtual absl::Status DraftOnce(const OnceRequest& request, DraftTree& tree) = 0;
   virtual DrafterStats Stats() const = 0;
   // Hands what was learned of how far drafts can be trusted to the model store, to be saved with
   // it.

@@ -114,11 +114,7 @@ class HierarchyDrafter final : public Drafter {
   void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
              std::vector<SequenceAnswer>& answers) override;
   void Learn(uint64_t session) override;
-  absl::Status DraftOnce(const std::string& model_id, const std::string& tokenizer_fingerprint,
-                         int64_t vocab_size, const std::string& tenant,
-                         std::span<const TokenId> context, std::span<const TokenId> predicted,
-                         uint32_t node_budget, uint32_t max_depth, Policy policy,
-                         absl::Time deadline, DraftTree& tree) override;
+  absl::Status DraftOnce(const OnceRequest& once, DraftTree& tree) override;
   DrafterStats Stats() const override;
   void SaveCalibrations() override { trees_.SaveCalibrations(); }
 
@@ -532,49 +528,46 @@ bool HierarchyDrafter::ApplyFeedback(const SequenceUpdate& update, const Sequenc
   return true;
 }
 
-absl::Status HierarchyDrafter::DraftOnce(
-    const std::string& model_id, const std::string& tokenizer_fingerprint, int64_t vocab_size,
-    const std::string& tenant, std::span<const TokenId> context, std::span<const TokenId> predicted,
-    uint32_t node_budget, uint32_t max_depth, Policy policy, absl::Time deadline, DraftTree& tree) {
+absl::Status HierarchyDrafter::DraftOnce(const OnceRequest& once, DraftTree& tree) {
   tree.Clear();
-  absl::Status status = CheckModel(model_id, tokenizer_fingerprint, vocab_size);
-  status.Update(CheckFingerprint(tokenizer_fingerprint));
-  status.Update(CheckPolicy("policy", policy));
-  status.Update(CheckTenant(tenant));
+  absl::Status status = CheckModel(once.model_id, once.tokenizer_fingerprint, once.vocab_size);
+  status.Update(CheckFingerprint(once.tokenizer_fingerprint));
+  status.Update(CheckPolicy("policy", once.policy));
+  status.Update(CheckTenant(once.tenant));
   if (!status.ok()) return status;
-  if (context.empty()) return absl::InvalidArgumentError("there are no tokens to draft after");
-  if (context.size() > options_.limits.max_sequence_tokens ||
-      predicted.size() > options_.limits.max_predicted_tokens) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("there are ", context.size(), " tokens and ", predicted.size(),
-                     " predicted_tokens, at most ", options_.limits.max_sequence_tokens, " and ",
-                     options_.limits.max_predicted_tokens, " are allowed"));
+  if (once.context.empty()) return absl::InvalidArgumentError("there are no tokens to draft after");
+  if (once.context.size() > options_.limits.max_sequence_tokens ||
+      once.predicted_tokens.size() > options_.limits.max_predicted_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "there are ", once.context.size(), " tokens and ", once.predicted_tokens.size(),
+        " predicted_tokens, at most ", options_.limits.max_sequence_tokens, " and ",
+        options_.limits.max_predicted_tokens, " are allowed"));
   }
-  status.Update(CheckTokens("tokens", context, vocab_size));
-  status.Update(CheckTokens("predicted_tokens", predicted, vocab_size));
+  status.Update(CheckTokens("tokens", once.context, once.vocab_size));
+  status.Update(CheckTokens("predicted_tokens", once.predicted_tokens, once.vocab_size));
   if (!status.ok()) return status;
 
   // The index over them counts like that of a live sequence.
-  const size_t tokens = context.size() + predicted.size();
+  const size_t tokens = once.context.size() + once.predicted_tokens.size();
   SequenceAnswer full;
   if (!Reserve(0, tokens, full)) return absl::ResourceExhaustedError(full.message);
   ContextTier context_tier;
-  context_tier.Append(context);
+  context_tier.Append(once.context);
   // Where the output begins is not known here, so the predicted text is matched, never started.
-  const PredictedTier predicted_tier(/*prompt=*/{}, predicted);
-  const ModelKey key = {model_id, tokenizer_fingerprint, tenant};
+  const PredictedTier predicted_tier(/*prompt=*/{}, once.predicted_tokens);
+  const ModelKey key = {once.model_id, once.tokenizer_fingerprint, once.tenant};
   TreeRequest request;
   request.predicted = &predicted_tier;
   if (options_.use_context) request.context_tier = &context_tier;
   request.key = &key;
-  request.context = context;
-  request.policy = policy;
-  request.limits.node_budget = std::min(node_budget, options_.limits.max_nodes);
-  request.limits.max_depth = max_depth;
-  request.limits.vocab_size = vocab_size;
+  request.context = once.context;
+  request.policy = once.policy;
+  request.limits.node_budget = std::min(once.node_budget, options_.limits.max_nodes);
+  request.limits.max_depth = once.max_depth;
+  request.limits.vocab_size = once.vocab_size;
   request.tree = &tree;
   request.stateless = true;
-  trees_.Draft({&request, 1}, deadline);
+  trees_.Draft({&request, 1}, once.deadline);
   Release(0, tokens);
   return absl::OkStatus();
 }

@@ -190,10 +190,18 @@ grpc::Status DraftService::DraftOnce(grpc::ServerContext* context,
     return rpc::ToGrpcStatus(status);
   }
   DraftTree tree;
-  const absl::Status status = drafter_->DraftOnce(
-      handshake.model_id(), handshake.tokenizer_fingerprint(), handshake.vocab_size(),
-      request->tenant(), TokensOf(request->tokens()), TokensOf(request->predicted_tokens()),
-      request->node_budget(), request->max_depth(), PolicyOf(request->policy()), deadline, tree);
+  const absl::Status status =
+      drafter_->DraftOnce({.model_id = handshake.model_id(),
+                           .tokenizer_fingerprint = handshake.tokenizer_fingerprint(),
+                           .vocab_size = handshake.vocab_size(),
+                           .tenant = request->tenant(),
+                           .context = TokensOf(request->tokens()),
+                           .predicted_tokens = TokensOf(request->predicted_tokens()),
+                           .node_budget = request->node_budget(),
+                           .max_depth = request->max_depth(),
+                           .policy = PolicyOf(request->policy()),
+                           .deadline = deadline},
+                          tree);
   if (!status.ok()) return rpc::ToGrpcStatus(status);
   ToProto(tree, *response->mutable_tree());
   return grpc::Status::OK;

@@ -1,27 +1,20 @@
 #ifndef STRATA_SERVICES_DRAFT_SERVER_FLAGS_H_
 #define STRATA_SERVICES_DRAFT_SERVER_FLAGS_H_
 
-#include <cstddef>
-#include <cstdint>
 #include <optional>
 #include <string>
 
 #include "common/rpc/serving.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
-#include "services/draft/tiers/model_store.h"
+#include "services/draft/hosting/hierarchy_flags.h"
 
 namespace strata::draft {
 
 // The configuration: see common/config for where it comes from, flags.cc for the help texts.
 struct Flags {
   rpc::ServingFlags serving;
-  std::string corpus;
-  size_t block_cache_mb = 256;
-  double corpus_poll_s = 5;
+  HierarchyFlags hierarchy;
   std::string tokenizer_fingerprint;
-  ModelStoreOptions model_store;
-  double save_interval_s = 300;
-  PolicyOptions policy;
   DrafterLimits limits;
 };
 

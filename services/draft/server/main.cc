@@ -11,8 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -25,47 +23,18 @@
 #include "common/rpc/tls_metrics.h"
 #include "common/trace/trace_metrics.h"
 #include "common/trace/tracer.h"
-#include "services/draft/corpus/corpus_holder.h"
-#include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/hierarchy/drafter.h"
+#include "services/draft/hosting/hosted_hierarchy.h"
 #include "services/draft/metrics/hierarchy_metrics.h"
 #include "services/draft/server/draft_service.h"
 #include "services/draft/server/flags.h"
 #include "services/draft/server/service_metrics.h"
-#include "services/draft/tiers/model_store.h"
-#include "services/draft/tiers/periodic_saver.h"
 
 namespace strata::draft {
 namespace {
 
 // What streams and calls of a connection that has reached --max-connection-age may still take.
 constexpr absl::Duration kStreamGrace = absl::Seconds(1);
-
-// `holder` stays null without a corpus.
-absl::Status OpenCorpus(const Flags& flags, DrafterOptions& options,
-                        std::shared_ptr<const CorpusHolder>& holder) {
-  options.tokenizer_fingerprint = flags.tokenizer_fingerprint;
-  if (flags.corpus.empty()) {
-    spdlog::warn("there is no corpus (--corpus): drafting from contexts and model output alone");
-    return absl::OkStatus();
-  }
-  CorpusHolderOptions corpus_options;
-  corpus_options.dir = flags.corpus;
-  corpus_options.cache_bytes = flags.block_cache_mb << 20;
-  corpus_options.poll_interval = absl::Seconds(flags.corpus_poll_s);
-  corpus_options.tokenizer_fingerprint = flags.tokenizer_fingerprint;
-  auto corpus = CorpusHolder::Open(std::move(corpus_options));
-  if (!corpus.ok()) return corpus.status();
-  options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
-  options.corpus_info = [holder = *corpus] {
-    const auto tier = holder->tier();
-    return CorpusInfo{tier->snapshot_name(), tier->token_count()};
-  };
-  spdlog::info("corpus snapshot {}: {} tokens, tokenizer {}", (*corpus)->snapshot_name(),
-               (*corpus)->token_count(), options.tokenizer_fingerprint);
-  holder = *corpus;
-  options.corpus = *std::move(corpus);
-  return absl::OkStatus();
-}
 
 void LogFeedback(const DrafterStats& stats) {
   for (int i = 1; i < kTierKinds; ++i) {
@@ -85,30 +54,21 @@ absl::Status Serve(const Flags& flags) {
   auto tracer = trace::Tracer::Start(flags.serving.Tracing(), {"strata-draft", STRATA_VERSION});
   if (!tracer.ok()) return tracer.status();
 
-  DrafterOptions options;
-  options.policy = flags.policy;
-  options.limits = flags.limits;
-  std::shared_ptr<const CorpusHolder> corpus;
-  if (absl::Status status = OpenCorpus(flags, options, corpus); !status.ok()) return status;
-
-  std::vector<std::string> warnings;
-  auto store = ModelStore::Open(flags.model_store, &warnings);
-  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
-  if (!store.ok()) return store.status();
-  options.model_store = *std::move(store);
-  const std::shared_ptr<ModelStore> model_store = options.model_store;
-  const std::string fingerprint = options.corpus == nullptr ? "" : options.tokenizer_fingerprint;
-
-  auto drafter = NewDrafter(std::move(options));
-  if (!drafter.ok()) return drafter.status();
+  if (flags.hierarchy.corpus.empty()) {
+    spdlog::warn("there is no corpus (--corpus): drafting from contexts and model output alone");
+  }
+  auto hierarchy = OpenHierarchy(flags.hierarchy, flags.limits, flags.tokenizer_fingerprint);
+  if (!hierarchy.ok()) return hierarchy.status();
+  const auto& [corpus, model_store, drafter] = *hierarchy;
+  const std::string fingerprint = corpus == nullptr ? "" : corpus->tokenizer_fingerprint();
   // Before the service, so that the last save comes after every stream's output was learned.
-  const PeriodicSaver saver(model_store.get(), absl::Seconds(flags.save_interval_s),
-                            [&drafter] { (*drafter)->SaveCalibrations(); });
-  DraftService service(drafter->get(), fingerprint, STRATA_VERSION, tracer->get());
+  const auto saver = hierarchy->StartSaving(flags.hierarchy);
+  DraftService service(drafter.get(), fingerprint, STRATA_VERSION, tracer->get());
   const auto service_metrics = (*exporter)->Add([&](metrics::Page& page) {
     CollectService(service, STRATA_VERSION, page);
     trace::CollectTracer(tracer->get(), "strata_draft", page);
-    CollectHierarchy(**drafter, model_store.get(), corpus.get(), page);
+    CollectHierarchy(*hierarchy->drafter, hierarchy->model_store.get(), hierarchy->corpus.get(),
+                     page);
   });
   // From here on a signal drains.
   starting->reset();
@@ -128,7 +88,7 @@ absl::Status Serve(const Flags& flags) {
   (*server)->SetServing(false);
   service.Drain();
   (*server)->Shutdown(flags.serving.drain());
-  LogFeedback((*drafter)->Stats());
+  LogFeedback(drafter->Stats());
   return absl::OkStatus();
 }
 

@@ -151,51 +151,7 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
   app.add_option("--draft-tls-cert", flags.draft_tls_files.cert_file,
                  "PEM certificate chain shown to the draft service");
   app.add_option("--draft-tls-key", flags.draft_tls_files.key_file, "PEM private key for it");
-  app.add_option_function<std::string>(
-         "--policy",
-         [&flags](const std::string& policy) {
-           flags.policy.policy =
-               policy == "locality" ? draft::Policy::kLocality : draft::Policy::kCalibrated;
-         },
-         "Embedded: how trees are drafted where the request does not say: calibrated or "
-         "locality")
-      ->check(CLI::IsMember({"calibrated", "locality"}))
-      ->default_str("calibrated");
-  app.add_option("--corpus", flags.corpus, "Embedded: corpus snapshot, as for strata-draft");
-  app.add_option("--block-cache-mb", flags.block_cache_mb,
-                 "Embedded: memory for what is read from the corpus, in MiB")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--corpus-poll", flags.corpus_poll_s,
-                 "Embedded: seconds between looks at CURRENT for a new snapshot; 0: never")
-      ->check(CLI::Range(0.0, 1e6))
-      ->capture_default_str();
-  app.add_option("--model-tier-dir", flags.model_store.dir,
-                 "Embedded: folder where model tiers are saved and loaded from");
-  app.add_option("--model-tier-bytes", flags.model_store.max_bytes,
-                 "Embedded: memory for all model tiers, in bytes or like 512MB")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
-      ->capture_default_str();
-  app.add_option(
-         "--tenant-model-tier-bytes", flags.model_store.max_tenant_bytes,
-         "Embedded: memory for the text of one tenant's model tier, in bytes or like 16MB; 0: as "
-         "much as the others leave")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
-      ->capture_default_str();
-  app.add_option("--model-tiers", flags.model_store.max_tiers,
-                 "Embedded: most model tiers, that is pairs of model and tenant")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  app.add_option(
-         "--calibrations", flags.policy.max_calibrations,
-         "Embedded: most calibrations in memory, that is tenants in use, 137 KB each; those "
-         "of others are with the model tiers")
-      ->check(CLI::Range(1, 1 << 20))
-      ->capture_default_str();
-  app.add_option("--save-interval", flags.save_interval_s,
-                 "Embedded: seconds between saves of the model tiers")
-      ->check(CLI::Range(0.1, 1e6))
-      ->capture_default_str();
+  flags.hierarchy.AddTo(app, "With --draft embedded, as of strata-draft");
 }
 
 // Tokens that travel in the clear are anybody's.
@@ -245,7 +201,8 @@ void CheckTogether(CLI::App& app, Flags& flags) {
   if (flags.draft != "remote" && !flags.draft_address.empty()) {
     throw CLI::ValidationError("--draft-address", "goes with --draft remote alone");
   }
-  if (flags.draft != "embedded" && !(flags.corpus.empty() && flags.model_store.dir.empty())) {
+  if (flags.draft != "embedded" &&
+      !(flags.hierarchy.corpus.empty() && flags.hierarchy.model_store.dir.empty())) {
     throw CLI::ValidationError("--corpus, --model-tier-dir",
                                "go with --draft embedded alone; with a remote draft service they "
                                "are its own");

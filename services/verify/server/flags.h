@@ -9,8 +9,7 @@
 #include "common/auth/quotas.h"
 #include "common/rpc/credentials.h"
 #include "common/rpc/serving.h"
-#include "services/draft/hierarchy/tree_drafter.h"
-#include "services/draft/tiers/model_store.h"
+#include "services/draft/hosting/hierarchy_flags.h"
 #include "services/verify/engine/engine.h"
 #include "services/verify/scheduler/scheduler.h"
 
@@ -35,12 +34,7 @@ struct Flags {
   double draft_deadline_ms = 20;
   bool draft_tls = false;
   rpc::TlsFiles draft_tls_files;
-  draft::PolicyOptions policy;
-  std::string corpus;
-  size_t block_cache_mb = 256;
-  double corpus_poll_s = 5;
-  draft::ModelStoreOptions model_store;
-  double save_interval_s = 300;
+  draft::HierarchyFlags hierarchy;
 };
 
 // Reads the configuration. Returns nothing after having printed help, version, the configuration or

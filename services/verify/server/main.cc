@@ -35,11 +35,9 @@
 #include "common/tokenizer/tokenizer.h"
 #include "common/trace/trace_metrics.h"
 #include "common/trace/tracer.h"
-#include "services/draft/corpus/corpus_holder.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
+#include "services/draft/hosting/hosted_hierarchy.h"
 #include "services/draft/metrics/hierarchy_metrics.h"
-#include "services/draft/tiers/model_store.h"
-#include "services/draft/tiers/periodic_saver.h"
 #include "services/verify/drafting/embedded_draft_source.h"
 #include "services/verify/drafting/remote_draft_source.h"
 #include "services/verify/engine/engine.h"
@@ -71,45 +69,6 @@ std::string ModelId(const Flags& flags) {
   if (path.filename().empty()) path = path.parent_path();
   const std::string name = path.filename().string();
   return name.empty() ? "model" : name;
-}
-
-// The hierarchy in this process, and what keeps its model tiers.
-struct EmbeddedHierarchy {
-  std::shared_ptr<draft::ModelStore> store;
-  std::shared_ptr<draft::Drafter> drafter;
-  // Null without one.
-  std::shared_ptr<const draft::CorpusHolder> corpus;
-};
-
-absl::StatusOr<EmbeddedHierarchy> MakeHierarchy(const Flags& flags) {
-  draft::DrafterOptions options;
-  EmbeddedHierarchy hierarchy;
-  options.policy = flags.policy;
-  if (!flags.corpus.empty()) {
-    draft::CorpusHolderOptions corpus_options;
-    corpus_options.dir = flags.corpus;
-    corpus_options.cache_bytes = flags.block_cache_mb << 20;
-    corpus_options.poll_interval = absl::Seconds(flags.corpus_poll_s);
-    auto corpus = draft::CorpusHolder::Open(std::move(corpus_options));
-    if (!corpus.ok()) return corpus.status();
-    options.tokenizer_fingerprint = (*corpus)->tokenizer_fingerprint();
-    options.corpus_info = [holder = *corpus] {
-      const auto tier = holder->tier();
-      return draft::CorpusInfo{tier->snapshot_name(), tier->token_count()};
-    };
-    hierarchy.corpus = *corpus;
-    options.corpus = *std::move(corpus);
-  }
-  std::vector<std::string> warnings;
-  auto store = draft::ModelStore::Open(flags.model_store, &warnings);
-  for (const std::string& warning : warnings) spdlog::warn("{}", warning);
-  if (!store.ok()) return store.status();
-  hierarchy.store = *std::move(store);
-  options.model_store = hierarchy.store;
-  auto drafter = draft::NewDrafter(std::move(options));
-  if (!drafter.ok()) return drafter.status();
-  hierarchy.drafter = *std::move(drafter);
-  return hierarchy;
 }
 
 // What a remote source falls back to: the context tier alone, in this process.
@@ -184,11 +143,12 @@ absl::Status Serve(const Flags& flags) {
   if (!chat_template.ok() && !absl::IsNotFound(chat_template.status())) {
     return chat_template.status();
   }
-  std::optional<EmbeddedHierarchy> hierarchy;
+  std::optional<draft::HostedHierarchy> hierarchy;
   if (flags.draft == "embedded") {
-    auto made = MakeHierarchy(flags);
-    if (!made.ok()) return made.status();
-    hierarchy = *std::move(made);
+    // The draft source compares its tokenizer with that of the model.
+    auto opened = draft::OpenHierarchy(flags.hierarchy, {}, /*tokenizer_fingerprint=*/"");
+    if (!opened.ok()) return opened.status();
+    hierarchy = *std::move(opened);
   }
 
   spdlog::info("loading {}", flags.engine.model_dir);
@@ -219,10 +179,9 @@ absl::Status Serve(const Flags& flags) {
   // Null without a remote source.
   std::shared_ptr<rpc::ReloadingChannelCredentials> draft_credentials;
   // Outlives the scheduler, so that the last save comes after the last output was learned.
-  std::optional<draft::PeriodicSaver> saver;
+  std::unique_ptr<draft::PeriodicSaver> saver;
   if (hierarchy) {
-    saver.emplace(hierarchy->store.get(), absl::Seconds(flags.save_interval_s),
-                  [drafter = hierarchy->drafter] { drafter->SaveCalibrations(); });
+    saver = hierarchy->StartSaving(flags.hierarchy);
     source = NewEmbeddedDraftSource(hierarchy->drafter, identity,
                                     absl::Milliseconds(flags.draft_deadline_ms));
   } else if (flags.draft == "remote") {
@@ -263,7 +222,8 @@ absl::Status Serve(const Flags& flags) {
     CollectVerify(scheduler, **engine, service.counters(), service.identity(), page);
     trace::CollectTracer(tracer->get(), "strata_verify", page);
     if (!hierarchy) return;
-    CollectHierarchy(*hierarchy->drafter, hierarchy->store.get(), hierarchy->corpus.get(), page);
+    CollectHierarchy(*hierarchy->drafter, hierarchy->model_store.get(), hierarchy->corpus.get(),
+                     page);
   });
   // From here on a signal drains.
   starting->reset();
