@@ -14,7 +14,7 @@
 namespace strata::draft {
 
 // A text that grows at its end, and what followed each n-gram (orders 1 to kMaxContextOrder) of it:
-// the same counts as NgramCounts has of one text, at a third of the memory and of the time.
+// the same counts as NgramCounts has of one text, for a third of the memory and less time.
 //
 // A context that occurred once is kept as its place in the text, and none of the longer ones that
 // end there is kept at all: the text says what they are (as an edge of a suffix tree is; E.
