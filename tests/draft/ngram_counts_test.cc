@@ -88,21 +88,7 @@ TEST(NgramCountsTest, ABatchIsAnsweredLikeItsQueriesOneByOne) {
   NgramCounts counts;
   const Tokens text = RandomTokens(random, 2000, 6);
   counts.Teach(text, 1);
-  std::vector<ContextTail> tails;
-  for (int i = 0; i < 100; ++i) tails.emplace_back(RandomTokens(random, random() % 10, 7));
-  std::vector<MatchQuery> queries;
-  for (size_t i = 0; i < tails.size(); ++i) {
-    queries.push_back({&tails[i], 1 + static_cast<int>(i % kMaxContextOrder)});
-  }
-  // What is in the answers before does not matter.
-  std::vector<Evidence> batch(queries.size());
-  for (Evidence& evidence : batch) evidence.levels = kMaxLevels;
-  counts.Match(queries, 2, batch);
-  for (size_t i = 0; i < queries.size(); ++i) {
-    Evidence one;
-    counts.Match({&queries[i], 1}, 2, {&one, 1});
-    ExpectSameEvidence(batch[i], one);
-  }
+  ExpectBatchesAsOneByOne(counts, random, 7);
 }
 
 TEST(NgramCountsTest, NothingIsKnownOfAnEmptyIndexOrAnEmptyContext) {

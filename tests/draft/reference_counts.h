@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <random>
 #include <span>
 #include <vector>
 
@@ -122,6 +123,26 @@ Tokens Next(const Source& source, std::span<const TokenId> context) {
   if (evidence.levels == 0) return tokens;
   for (const Continuation& next : evidence.level[0].list()) tokens.push_back(next.token);
   return tokens;
+}
+
+// That a batch of queries of random contexts is answered as each of them alone is.
+template <typename Source>
+void ExpectBatchesAsOneByOne(const Source& source, std::mt19937& random, int vocabulary) {
+  std::vector<ContextTail> tails;
+  for (int i = 0; i < 100; ++i) tails.emplace_back(RandomTokens(random, random() % 10, vocabulary));
+  std::vector<MatchQuery> queries;
+  for (size_t i = 0; i < tails.size(); ++i) {
+    queries.push_back({&tails[i], 1 + static_cast<int>(i % kMaxContextOrder)});
+  }
+  // What is in the answers before does not matter.
+  std::vector<Evidence> batch(queries.size());
+  for (Evidence& evidence : batch) evidence.levels = kMaxLevels;
+  source.Match(queries, 2, batch);
+  for (size_t i = 0; i < queries.size(); ++i) {
+    Evidence one;
+    source.Match({&queries[i], 1}, 2, {&one, 1});
+    ExpectSameEvidence(batch[i], one);
+  }
 }
 
 }  // namespace strata::draft

@@ -75,21 +75,7 @@ TEST(TextIndexTest, ABatchIsAnsweredLikeItsQueriesOneByOne) {
   std::mt19937 random(3);
   TextIndex index;
   index.Append(RandomTokens(random, 2000, 6));
-  std::vector<ContextTail> tails;
-  for (int i = 0; i < 100; ++i) tails.emplace_back(RandomTokens(random, random() % 10, 7));
-  std::vector<MatchQuery> queries;
-  for (size_t i = 0; i < tails.size(); ++i) {
-    queries.push_back({&tails[i], 1 + static_cast<int>(i % kMaxContextOrder)});
-  }
-  // What is in the answers before does not matter.
-  std::vector<Evidence> batch(queries.size());
-  for (Evidence& evidence : batch) evidence.levels = kMaxLevels;
-  index.Match(queries, 2, batch);
-  for (size_t i = 0; i < queries.size(); ++i) {
-    Evidence one;
-    index.Match({&queries[i], 1}, 2, {&one, 1});
-    ExpectSameEvidence(batch[i], one);
-  }
+  ExpectBatchesAsOneByOne(index, random, 7);
 }
 
 TEST(TextIndexTest, NothingIsKnownOfAnEmptyIndexOrAnEmptyContext) {
