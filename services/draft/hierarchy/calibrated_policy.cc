@@ -54,13 +54,9 @@ class OptionQueue {
     room_ = room;
   }
   bool empty() const { return next_ == options_.size(); }
-  // Whether a candidate of this priority would be dropped at once.
-  bool Hopeless(float priority) const {
-    return candidates_ == room_ && !empty() && options_.back().priority >= priority;
-  }
 
   void Push(const Option& option) {
-    if (Hopeless(option.priority)) return;
+    if (candidates_ == room_ && !empty() && options_.back().priority >= option.priority) return;
     const auto at = std::upper_bound(
         options_.begin() + static_cast<ptrdiff_t>(next_), options_.end(), option.priority,
         [](float priority, const Option& other) { return priority > other.priority; });
@@ -148,7 +144,7 @@ class Growth {
     job_->calibration->Rank(evidence, job_->limits.vocab_size, workspace);
     for (const Candidate& candidate : workspace.candidates()) {
       const float probability = place.path_probability * candidate.probability;
-      if (probability < min_probability_ || options_.Hopeless(probability)) continue;
+      if (probability < min_probability_) continue;
       options_.Push({.priority = probability, .place = expanding_, .candidate = candidate});
     }
   }

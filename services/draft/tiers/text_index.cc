@@ -84,7 +84,6 @@ void TextIndex::Append(std::span<const TokenId> tokens) {
 }
 
 void TextIndex::Index(size_t position) {
-  const TokenId token = tokens_[position];
   const size_t orders = std::min<size_t>(position, kMaxContextOrder);
   uint64_t hash = ContextTail::Seed();
   for (size_t order = 1; order <= orders; ++order) {
@@ -96,15 +95,19 @@ void TextIndex::Index(size_t position) {
       return;
     }
     if (slot.total == 1) return Recur(slot, hash, order, position);
-    ++slot.total;
-    if ((slot.next & kListBit) != 0) {
-      lists_.Count(slot.next & ~kListBit, token);
-    } else if (slot.next != static_cast<uint32_t>(token)) {
-      const uint32_t list = lists_.Make(static_cast<TokenId>(slot.next), slot.total - 1);
-      lists_.Count(list, token);
-      slot.next = kListBit | list;
-    }
+    Count(slot, tokens_[position]);
   }
+}
+
+void TextIndex::Count(Slot& slot, TokenId token) {
+  if ((slot.next & kListBit) != 0) {
+    lists_.Count(slot.next & ~kListBit, token);
+  } else if (slot.next != static_cast<uint32_t>(token)) {
+    const uint32_t list = lists_.Make(static_cast<TokenId>(slot.next), slot.total);
+    lists_.Count(list, token);
+    slot.next = kListBit | list;
+  }
+  ++slot.total;
 }
 
 void TextIndex::Recur(Slot& slot, uint64_t hash, size_t order, size_t position) {
@@ -112,13 +115,8 @@ void TextIndex::Recur(Slot& slot, uint64_t hash, size_t order, size_t position) 
   const TokenId first = tokens_[before];
   const TokenId second = tokens_[position];
   for (Slot* shared = &slot; shared != nullptr;) {
-    shared->total = 2;
     shared->next = static_cast<uint32_t>(first);
-    if (first != second) {
-      const uint32_t list = lists_.Make(first, 1);
-      lists_.Count(list, second);
-      shared->next = kListBit | list;
-    }
+    Count(*shared, second);
     if (order == kMaxContextOrder || position == order) return;
     // One token longer, by which the two may differ; that of before may not be so long.
     ++order;

@@ -63,6 +63,8 @@ class TextIndex {
   // The context of `slot`, of `order` tokens, that occurred once, did so again before
   // tokens_[position].
   void Recur(Slot& slot, uint64_t hash, size_t order, size_t position);
+  // `token` followed once more a context whose slot has tokens, not a position.
+  void Count(Slot& slot, TokenId token);
   // The next size of a table of size `room` that needs `needed` for what is before `position`.
   size_t Grown(size_t room, size_t needed, size_t position) const;
   void Grow(size_t slots);
