@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <vector>
 
 #include "services/verify/engine/linear.h"
 
@@ -24,13 +25,17 @@ bool SameBits(const at::Tensor& a, const at::Tensor& b) {
   return x.nbytes() == y.nbytes() && std::memcmp(x.data_ptr(), y.data_ptr(), x.nbytes()) == 0;
 }
 
-TEST(Bf16Matrix, IsTheProductRoundedOnce) {
+// Each way that this CPU has.
+class Bf16MatrixTest : public testing::TestWithParam<PanelProduct> {};
+INSTANTIATE_TEST_SUITE_P(Products, Bf16MatrixTest, testing::ValuesIn(PanelProduct::All()));
+
+TEST_P(Bf16MatrixTest, IsTheProductRoundedOnce) {
   at::manual_seed(1);
   for (const auto& [out, in] : kShapes) {
     const at::Tensor weight = at::randn({out, in}, Bf16Options());
     const at::Tensor bias = at::randn({out});
-    const Bf16Matrix matrix(weight);
-    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64}) {
+    const Bf16Matrix matrix(weight, GetParam());
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 64}) {
       const at::Tensor x = at::randn({rows, in}, Bf16Options());
       const at::Tensor exact = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
       for (const bool with_bias : {false, true}) {
@@ -46,10 +51,10 @@ TEST(Bf16Matrix, IsTheProductRoundedOnce) {
   }
 }
 
-TEST(Bf16Matrix, ARowDoesNotDependOnTheOthers) {
+TEST_P(Bf16MatrixTest, ARowDoesNotDependOnTheOthers) {
   at::manual_seed(2);
   for (const auto& [out, in] : kShapes) {
-    const Bf16Matrix matrix(at::randn({out, in}, Bf16Options()));
+    const Bf16Matrix matrix(at::randn({out, in}, Bf16Options()), GetParam());
     const at::Tensor x = at::randn({40, in}, Bf16Options());
     const at::Tensor all = matrix.Multiply(x, nullptr);
     for (int64_t rows = 1; rows < 40; ++rows) {
@@ -57,6 +62,20 @@ TEST(Bf16Matrix, ARowDoesNotDependOnTheOthers) {
       const at::Tensor some = matrix.Multiply(x.narrow(0, first, rows), nullptr);
       EXPECT_TRUE(SameBits(some, all.narrow(0, first, rows))) << rows << " rows of " << out;
     }
+  }
+}
+
+// Machines with AVX2 alone and with AVX-512 answer alike. (The last way has no fused operations.)
+TEST(Bf16Matrix, AllWaysWithFusedOperationsGiveTheSameBits) {
+  const std::vector<PanelProduct> products = PanelProduct::All();
+  if (products.size() < 3) GTEST_SKIP() << "this CPU has fewer than two of them";
+  at::manual_seed(4);
+  for (const auto& [out, in] : kShapes) {
+    const at::Tensor weight = at::randn({out, in}, Bf16Options());
+    const at::Tensor x = at::randn({23, in}, Bf16Options());
+    EXPECT_TRUE(SameBits(Bf16Matrix(weight, products[0]).Multiply(x, nullptr),
+                         Bf16Matrix(weight, products[1]).Multiply(x, nullptr)))
+        << out << " x " << in;
   }
 }
 

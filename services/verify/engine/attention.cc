@@ -58,11 +58,58 @@ STRATA_INLINE void FindBlock(const AttentionRow& row, KvCache& cache, int64_t la
   block.keys = buffer;
 }
 
+// Of kWidth lanes; a position's or a dimension's result is the same with either width.
+template <int kWidth>
+struct Wide;
+template <>
+struct Wide<8> {
+  using F32 = F32x8;
+  using I32 = I32x8;
+  static constexpr I32 kLane = {0, 1, 2, 3, 4, 5, 6, 7};
+};
+template <>
+struct Wide<16> {
+  using F32 = F32x16;
+  using I32 = I32x16;
+  static constexpr I32 kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+};
+
+// Adds to dimensions [d, d + kVectors * kWidth) of N heads' accumulators.
+template <typename T, int N, int kWidth, int kVectors>
+STRATA_INLINE void AddValues(const Block<T>& block, int64_t count, int64_t d, const float* scores,
+                             int64_t stride, float (*accumulator)[kMaxHeadDim]) {
+  using F32 = typename Wide<kWidth>::F32;
+  F32 sums[N][kVectors];
+#pragma GCC unroll 4
+  for (int h = 0; h < N; ++h) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) Load(&accumulator[h][d + v * kWidth], sums[h][v]);
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    F32 values[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) Load(block.values[i] + d + v * kWidth, values[v]);
+#pragma GCC unroll 4
+    for (int h = 0; h < N; ++h) {
+      const float w = scores[h * stride + i];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) sums[h][v] += values[v] * w;
+    }
+  }
+#pragma GCC unroll 4
+  for (int h = 0; h < N; ++h) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) Store(sums[h][v], &accumulator[h][d + v * kWidth]);
+  }
+}
+
 // One row, N query heads that share a KV head. scores: [N][blocks * kPageTokens].
-template <typename T, int N>
+template <typename T, int N, int kWidth>
 STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t layer,
                                int64_t kv_head, int64_t head_dim, const float* q, float* scores,
                                T* out) {
+  using F32 = typename Wide<kWidth>::F32;
+  using I32 = typename Wide<kWidth>::I32;
   const int64_t length = row.position + 1;
   const int64_t blocks = (length + kPageTokens - 1) / kPageTokens;
   const int64_t stride = blocks * kPageTokens;
@@ -70,11 +117,10 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
   // Lanes past the row's position are masked below; they must only be readable.
   Block<T> block;
 
-  F32x8 highest[N];
+  F32 highest[N];
 #pragma GCC unroll 4
   for (int h = 0; h < N; ++h) Fill(kMinusInfinity, highest[h]);
-  const I32x8 lane = {0, 1, 2, 3, 4, 5, 6, 7};
-  F32x8 minus_infinity;
+  F32 minus_infinity;
   Fill(kMinusInfinity, minus_infinity);
 
   bool buffer_clean = false;
@@ -86,12 +132,12 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
     }
     FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
     const int32_t valid = static_cast<int32_t>(std::min<int64_t>(kPageTokens, length - begin));
-    for (int first = 0; first < kPageTokens; first += kLanes) {
-      F32x8 even[N], odd[N];
+    for (int first = 0; first < kPageTokens; first += kWidth) {
+      F32 even[N], odd[N];
 #pragma GCC unroll 4
-      for (int h = 0; h < N; ++h) even[h] = odd[h] = F32x8{};
+      for (int h = 0; h < N; ++h) even[h] = odd[h] = F32{};
       for (int64_t d = 0; d < head_dim; d += 2) {
-        F32x8 k0, k1;
+        F32 k0, k1;
         Load(block.keys + d * kPageTokens + first, k0);
         Load(block.keys + (d + 1) * kPageTokens + first, k1);
 #pragma GCC unroll 4
@@ -100,10 +146,10 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
           odd[h] += k1 * q[h * head_dim + d + 1];
         }
       }
-      const I32x8 in = lane < valid - first;
+      const I32 in = Wide<kWidth>::kLane < valid - first;
 #pragma GCC unroll 4
       for (int h = 0; h < N; ++h) {
-        F32x8 s = even[h] + odd[h];
+        F32 s = even[h] + odd[h];
         s = in ? s : minus_infinity;
         highest[h] = s > highest[h] ? s : highest[h];
         Store(s, scores + h * stride + begin + first);
@@ -111,10 +157,11 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
     }
   }
 
+  // In eight lanes with either width, for their sum's order.
   float inverse_sum[N];
   for (int h = 0; h < N; ++h) {
     float top = kMinusInfinity;
-    for (int i = 0; i < kLanes; ++i) top = std::max(top, highest[h][i]);
+    for (int i = 0; i < kWidth; ++i) top = std::max(top, highest[h][i]);
     F32x8 sum{};
     for (int64_t begin = 0; begin < stride; begin += kLanes) {
       float* at = scores + h * stride + begin;
@@ -123,45 +170,27 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
       const F32x8 shifted = s - top;
       Exp(shifted, e);
       const int32_t valid = static_cast<int32_t>(std::clamp<int64_t>(length - begin, 0, kLanes));
-      e = lane < valid ? e : F32x8{};
+      e = Wide<kLanes>::kLane < valid ? e : F32x8{};
       sum += e;
       Store(e, at);
     }
     inverse_sum[h] = 1.0f / Sum(sum);
   }
 
-  // Head dimensions come in pairs of vectors.
-  constexpr int kPair = 2 * kLanes;
   alignas(64) float accumulator[N][kMaxHeadDim];
   for (int h = 0; h < N; ++h) std::memset(accumulator[h], 0, head_dim * sizeof(float));
   for (int64_t b = 0; b < blocks; ++b) {
     const int64_t begin = b * kPageTokens;
     const int64_t count = std::min<int64_t>(kPageTokens, length - begin);
     FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
-    // Two vectors of values at a time: more independent sums than one.
-    for (int64_t d = 0; d < head_dim; d += kPair) {
-      F32x8 a0[N], a1[N];
-#pragma GCC unroll 4
-      for (int h = 0; h < N; ++h) {
-        Load(&accumulator[h][d], a0[h]);
-        Load(&accumulator[h][d + kLanes], a1[h]);
-      }
-      for (int64_t i = 0; i < count; ++i) {
-        F32x8 v0, v1;
-        Load(block.values[i] + d, v0);
-        Load(block.values[i] + d + kLanes, v1);
-#pragma GCC unroll 4
-        for (int h = 0; h < N; ++h) {
-          const float w = scores[h * stride + begin + i];
-          a0[h] += v0 * w;
-          a1[h] += v1 * w;
-        }
-      }
-#pragma GCC unroll 4
-      for (int h = 0; h < N; ++h) {
-        Store(a0[h], &accumulator[h][d]);
-        Store(a1[h], &accumulator[h][d + kLanes]);
-      }
+    int64_t d = 0;
+    // Two vectors of values at a time: more independent sums than one. Head dimensions are
+    // multiples of 16.
+    for (; d + 2 * kWidth <= head_dim; d += 2 * kWidth) {
+      AddValues<T, N, kWidth, 2>(block, count, d, scores + begin, stride, accumulator);
+    }
+    if (d < head_dim) {
+      AddValues<T, N, kWidth, 1>(block, count, d, scores + begin, stride, accumulator);
     }
   }
   for (int h = 0; h < N; ++h) {
@@ -175,7 +204,7 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
 }
 
 // All query heads of one KV head.
-template <typename T>
+template <typename T, int kWidth>
 STRATA_INLINE void AttendGroup(const AttentionRow& row, KvCache& cache, int64_t layer,
                                int64_t kv_head, const AttentionShape& shape, const float* q,
                                float* scores, T* out) {
@@ -185,17 +214,21 @@ STRATA_INLINE void AttendGroup(const AttentionRow& row, KvCache& cache, int64_t 
   // Which group a head is in depends on the model alone, and each head's
   // arithmetic on neither: heads never mix.
   for (; h + kGroup <= share; h += kGroup) {
-    AttendHeads<T, kGroup>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+    AttendHeads<T, kGroup, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
+                                   out + h * dim);
   }
   switch (share - h) {
     case 3:
-      AttendHeads<T, 3>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+      AttendHeads<T, 3, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
+                                out + h * dim);
       break;
     case 2:
-      AttendHeads<T, 2>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+      AttendHeads<T, 2, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
+                                out + h * dim);
       break;
     case 1:
-      AttendHeads<T, 1>(row, cache, layer, kv_head, dim, q + h * dim, scores, out + h * dim);
+      AttendHeads<T, 1, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
+                                out + h * dim);
       break;
     default:
       break;
@@ -205,20 +238,36 @@ STRATA_INLINE void AttendGroup(const AttentionRow& row, KvCache& cache, int64_t 
 STRATA_CLONES void AttendF32(const AttentionRow& row, KvCache& cache, int64_t layer,
                              int64_t kv_head, const AttentionShape& shape, const float* q,
                              float* scores, float* out) {
-  AttendGroup<float>(row, cache, layer, kv_head, shape, q, scores, out);
+  AttendGroup<float, 8>(row, cache, layer, kv_head, shape, q, scores, out);
 }
 STRATA_CLONES void AttendBf16(const AttentionRow& row, KvCache& cache, int64_t layer,
                               int64_t kv_head, const AttentionShape& shape, const float* q,
                               float* scores, Bf16* out) {
-  AttendGroup<Bf16>(row, cache, layer, kv_head, shape, q, scores, out);
+  AttendGroup<Bf16, 8>(row, cache, layer, kv_head, shape, q, scores, out);
 }
-void Attend(const AttentionRow& row, KvCache& cache, int64_t layer, int64_t kv_head,
-            const AttentionShape& shape, const float* q, float* scores, float* out) {
-  AttendF32(row, cache, layer, kv_head, shape, q, scores, out);
+#if defined(STRATA_HAS_AVX512)
+template <typename T>
+STRATA_AVX512 void AttendAvx512(const AttentionRow& row, KvCache& cache, int64_t layer,
+                                int64_t kv_head, const AttentionShape& shape, const float* q,
+                                float* scores, T* out) {
+  AttendGroup<T, 16>(row, cache, layer, kv_head, shape, q, scores, out);
 }
-void Attend(const AttentionRow& row, KvCache& cache, int64_t layer, int64_t kv_head,
-            const AttentionShape& shape, const float* q, float* scores, Bf16* out) {
-  AttendBf16(row, cache, layer, kv_head, shape, q, scores, out);
+#endif
+
+template <typename T>
+using AttendFunction = void (*)(const AttentionRow& row, KvCache& cache, int64_t layer,
+                                int64_t kv_head, const AttentionShape& shape, const float* q,
+                                float* scores, T* out);
+template <typename T>
+AttendFunction<T> Attend() {
+#if defined(STRATA_HAS_AVX512)
+  if (HasAvx512()) return &AttendAvx512<T>;
+#endif
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return &AttendF32;
+  } else {
+    return &AttendBf16;
+  }
 }
 
 }  // namespace
@@ -233,6 +282,7 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
   for (const AttentionRow& row : rows) work += (row.position + 1) * width;
   // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
   const int64_t grain = work < (1 << 16) ? items : 1;
+  const AttendFunction<T> attend = Attend<T>();
   ParallelFor(items, grain, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> scores;
     for (int64_t i = begin; i < end; ++i) {
@@ -241,7 +291,7 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
       const size_t need = kGroup * ((row.position / kPageTokens + 1) * kPageTokens);
       if (scores.size() < need) scores.resize(need);
       const int64_t at = row.row * width + kv_head * share * shape.head_dim;
-      Attend(row, cache, layer, kv_head, shape, q + at, scores.data(), out + at);
+      attend(row, cache, layer, kv_head, shape, q + at, scores.data(), out + at);
     }
   });
 }

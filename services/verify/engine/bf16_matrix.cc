@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "services/verify/engine/kernels.h"
-#include "services/verify/engine/panel_product.h"
 #include "services/verify/engine/parallel.h"
 
 namespace strata::engine {
@@ -15,19 +14,23 @@ namespace {
 constexpr int64_t kGrainElements = 1 << 16;
 constexpr int64_t kWidenGrainElements = 1 << 17;
 
-at::Tensor Pack(const at::Tensor& weight) {
+at::Tensor Pack(const at::Tensor& weight, const PanelProduct& product) {
   const int64_t out = weight.size(0);
   const int64_t in = weight.size(1);
-  const int64_t panels = PanelCount(out);
-  at::Tensor padded = at::zeros({panels * kPanelOutputs, in}, weight.options());
+  const int64_t panels = product.PanelCount(out);
+  const int64_t outputs = product.panel_outputs();
+  at::Tensor padded = at::zeros({panels * outputs, in}, weight.options());
   padded.narrow(0, 0, out).copy_(weight);
-  return padded.view({panels, 2, kPanelOutputs / 2, in}).permute({0, 3, 2, 1}).contiguous();
+  return padded.view({panels, 2, outputs / 2, in}).permute({0, 3, 2, 1}).contiguous();
 }
 
 }  // namespace
 
-Bf16Matrix::Bf16Matrix(const at::Tensor& weight)
-    : out_(weight.size(0)), in_(weight.size(1)), packed_(Pack(weight)) {}
+Bf16Matrix::Bf16Matrix(const at::Tensor& weight, const PanelProduct& product)
+    : product_(product),
+      out_(weight.size(0)),
+      in_(weight.size(1)),
+      packed_(Pack(weight, product)) {}
 
 at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
   const int64_t rows = x.size(0);
@@ -40,9 +43,10 @@ at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
               });
   at::Tensor y = at::empty({rows, out_}, x.options());
   const PanelProductShape shape{rows, in_, out_};
-  ParallelFor(PanelCount(out_), std::max<int64_t>(1, kGrainElements / (in_ * kPanelOutputs)),
+  ParallelFor(product_.PanelCount(out_),
+              std::max<int64_t>(1, kGrainElements / (in_ * product_.panel_outputs())),
               [&](int64_t begin, int64_t end) {
-                PanelProduct(shape, begin, end, wide_x,
+                product_.Run(shape, begin, end, wide_x,
                              static_cast<const Bf16*>(packed_.data_ptr()), bias,
                              static_cast<Bf16*>(y.data_ptr()));
               });

@@ -15,7 +15,7 @@ namespace strata::engine {
 enum class WeightType { kNative, kInt8 };
 
 // y = x W^T + b with the weight packed once: for oneDNN, or for Bf16Matrix where oneDNN has no
-// product in bf16.
+// product in bf16 or a slow one.
 //
 // Row invariance: oneDNN gives a row the same bits for every number of rows from
 // two up, but one row alone may take another path (a matrix-vector product). Callers therefore pass

@@ -2,138 +2,165 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "services/verify/engine/simd.h"
 
 namespace strata::engine {
 namespace {
 
-// Rows of one pass over a panel: with two vectors of sums each, what 16 registers hold.
-constexpr int kTileRows = 6;
-// Of a panel, for each input.
-constexpr int64_t kPanelBytes = kPanelOutputs * sizeof(Bf16);
+using Ahead = PanelProduct::Ahead;
 
-// What the passes over one panel fetch of the next one meanwhile: memory would stand still while
-// all but the first compute with weights from the cache, and then be waited for. (EPYC 7003, in
-// turns: plain decoding of SmolLM2-135M at 62 to 69 tokens/s without, 74 to 79 with.)
-struct Ahead {
-  const char* from;
-  int64_t step;  // bytes for each input
+// Fp32 or 32-bit words of one register. (GCC drops an attribute whose size depends on a template.)
+template <int kLanes>
+struct Vectors;
+template <>
+struct Vectors<8> {
+  using F32 = F32x8;
+  using U32 = U32x8;
+};
+template <>
+struct Vectors<16> {
+  using F32 = F32x16;
+  using U32 = U32x16;
 };
 
-// sums: [kRows, kPanelOutputs].
-template <int kRows>
-STRATA_INLINE void Tile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                        float* sums) {
-  F32x8 low[kRows], high[kRows];
-#pragma GCC unroll 6
-  for (int r = 0; r < kRows; ++r) low[r] = high[r] = F32x8{};
+// kRows rows with one panel, whose sums, two vectors a row, stay in registers.
+template <int kLanes, int kRows>
+STRATA_INLINE void RunTile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                           float* sums) {
+  using F32 = typename Vectors<kLanes>::F32;
+  using U32 = typename Vectors<kLanes>::U32;
+  constexpr int64_t kOutputs = 2 * kLanes;
+  F32 low[kRows], high[kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) low[r] = high[r] = F32{};
   for (int64_t k = 0; k < in; ++k) {
     // Into L2 alone: rows and weights of this panel fill L1.
     __builtin_prefetch(ahead.from + k * ahead.step, 0, 2);
-    U32x8 words;
-    std::memcpy(&words, weights + k * kPanelOutputs, sizeof(words));
-    const U32x8 low_bits = words << 16;
-    const U32x8 high_bits = words & 0xFFFF0000u;
-    F32x8 low_weights, high_weights;
+    // A line an input, which takes a few cycles: L1's own prefetcher is late. (Xeon of 2023, a
+    // panel in L2: 8 rows at 140 GFLOPS without, 151 with; 4 at 106 and 134.)
+    if constexpr (kLanes == 16) __builtin_prefetch(weights + k * kOutputs + 512, 0, 3);
+    U32 words;
+    std::memcpy(&words, weights + k * kOutputs, sizeof(words));
+    const U32 low_bits = words << 16;
+    const U32 high_bits = words & 0xFFFF0000u;
+    F32 low_weights, high_weights;
     std::memcpy(&low_weights, &low_bits, sizeof(low_weights));
     std::memcpy(&high_weights, &high_bits, sizeof(high_weights));
-#pragma GCC unroll 6
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const float s = x[r * in + k];
       low[r] += low_weights * s;
       high[r] += high_weights * s;
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    Store(low[r], sums + r * kPanelOutputs);
-    Store(high[r], sums + r * kPanelOutputs + kLanes);
+    std::memcpy(sums + r * kOutputs, &low[r], sizeof(low[r]));
+    std::memcpy(sums + r * kOutputs + kLanes, &high[r], sizeof(high[r]));
   }
 }
 
-// Each a function of its own: inlined into one, their sums do not stay in registers.
-STRATA_CLONES void Tile1(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                         float* sums) {
-  Tile<1>(x, in, weights, ahead, sums);
+// Rows of a tile: what the registers hold with two vectors of sums each, 16 of them or 32.
+constexpr int kMostRows = 6;
+constexpr int kMostRowsAvx512 = 12;
+
+// Each tile is a function of its own: inlined into one, their sums do not stay in registers.
+template <int kRows>
+void AnyTile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead, float* sums) {
+  RunTile<8, kRows>(x, in, weights, ahead, sums);
 }
-STRATA_CLONES void Tile2(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                         float* sums) {
-  Tile<2>(x, in, weights, ahead, sums);
-}
-STRATA_CLONES void Tile3(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                         float* sums) {
-  Tile<3>(x, in, weights, ahead, sums);
-}
-STRATA_CLONES void Tile4(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                         float* sums) {
-  Tile<4>(x, in, weights, ahead, sums);
-}
-STRATA_CLONES void Tile5(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                         float* sums) {
-  Tile<5>(x, in, weights, ahead, sums);
-}
-STRATA_CLONES void Tile6(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                         float* sums) {
-  Tile<6>(x, in, weights, ahead, sums);
+template <int... kRows>
+const PanelProduct::Tile* AnyTiles(std::integer_sequence<int, kRows...>) {
+  static constexpr PanelProduct::Tile kTiles[] = {&AnyTile<kRows + 1>...};
+  return kTiles;
 }
 
-void AnyTile(int64_t rows, const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-             float* sums) {
-  switch (rows) {
-    case 1:
-      return Tile1(x, in, weights, ahead, sums);
-    case 2:
-      return Tile2(x, in, weights, ahead, sums);
-    case 3:
-      return Tile3(x, in, weights, ahead, sums);
-    case 4:
-      return Tile4(x, in, weights, ahead, sums);
-    case 5:
-      return Tile5(x, in, weights, ahead, sums);
-    default:
-      return Tile6(x, in, weights, ahead, sums);
-  }
+#if defined(STRATA_HAS_AVX512)
+template <int kRows>
+__attribute__((target("avx2,fma"))) void Avx2Tile(const float* x, int64_t in, const Bf16* weights,
+                                                  const Ahead& ahead, float* sums) {
+  RunTile<8, kRows>(x, in, weights, ahead, sums);
+}
+template <int... kRows>
+const PanelProduct::Tile* Avx2Tiles(std::integer_sequence<int, kRows...>) {
+  static constexpr PanelProduct::Tile kTiles[] = {&Avx2Tile<kRows + 1>...};
+  return kTiles;
 }
 
-// sums: [rows, kPanelOutputs]; bias: of the panel, or null; y: of the panel's first output.
-STRATA_CLONES void StoreSums(const float* sums, int64_t rows, int64_t outputs, const float* bias,
-                             int64_t out, Bf16* y) {
+template <int kRows>
+STRATA_AVX512 void Avx512Tile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                              float* sums) {
+  RunTile<16, kRows>(x, in, weights, ahead, sums);
+}
+template <int... kRows>
+const PanelProduct::Tile* Avx512Tiles(std::integer_sequence<int, kRows...>) {
+  static constexpr PanelProduct::Tile kTiles[] = {&Avx512Tile<kRows + 1>...};
+  return kTiles;
+}
+#endif
+
+// sums: [rows, stride]; bias: of the panel, or null; y: of the panel's first output.
+STRATA_CLONES void StoreSums(const float* sums, int64_t rows, int64_t stride, int64_t outputs,
+                             const float* bias, int64_t out, Bf16* y) {
   for (int64_t r = 0; r < rows; ++r) {
     int64_t i = 0;
     for (; i + kLanes <= outputs; i += kLanes) {
       F32x8 sum, b{};
-      Load(sums + r * kPanelOutputs + i, sum);
+      Load(sums + r * stride + i, sum);
       if (bias != nullptr) Load(bias + i, b);
       sum += b;
       Store(sum, y + r * out + i);
     }
     for (; i < outputs; ++i) {
-      FromFloat(sums[r * kPanelOutputs + i] + (bias != nullptr ? bias[i] : 0.0f), y[r * out + i]);
+      FromFloat(sums[r * stride + i] + (bias != nullptr ? bias[i] : 0.0f), y[r * out + i]);
     }
   }
 }
 
 }  // namespace
 
-void PanelProduct(const PanelProductShape& shape, int64_t begin, int64_t end, const float* x,
-                  const Bf16* weights, const float* bias, Bf16* y) {
+std::vector<PanelProduct> PanelProduct::All() {
+  std::vector<PanelProduct> all;
+#if defined(STRATA_HAS_AVX512)
+  if (HasAvx512()) {
+    all.push_back(PanelProduct(32, kMostRowsAvx512,
+                               Avx512Tiles(std::make_integer_sequence<int, kMostRowsAvx512>())));
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    all.push_back(
+        PanelProduct(16, kMostRows, Avx2Tiles(std::make_integer_sequence<int, kMostRows>())));
+  }
+#endif
+  all.push_back(
+      PanelProduct(16, kMostRows, AnyTiles(std::make_integer_sequence<int, kMostRows>())));
+  return all;
+}
+
+const PanelProduct& PanelProduct::Best() {
+  static const PanelProduct best = All().front();
+  return best;
+}
+
+void PanelProduct::Run(const PanelProductShape& shape, int64_t begin, int64_t end, const float* x,
+                       const Bf16* weights, const float* bias, Bf16* y) const {
   // Tiles of about one size: eight rows are four and four, not six and two.
-  const int64_t tiles = (shape.rows + kTileRows - 1) / kTileRows;
-  float sums[kTileRows * kPanelOutputs];
+  const int64_t tiles = (shape.rows + most_rows_ - 1) / most_rows_;
+  const int64_t panel_bytes = outputs_ * static_cast<int64_t>(sizeof(Bf16));
+  float sums[kMostRowsAvx512 * 32];
   for (int64_t panel = begin; panel < end; ++panel) {
-    const int64_t first = panel * kPanelOutputs;
-    const int64_t outputs = std::min(kPanelOutputs, shape.out - first);
+    const int64_t first = panel * outputs_;
+    const int64_t outputs = std::min(outputs_, shape.out - first);
     const Bf16* const own = weights + first * shape.in;
-    const Bf16* const next = panel + 1 < end ? own + kPanelOutputs * shape.in : own;
+    const Bf16* const next = panel + 1 < end ? own + outputs_ * shape.in : own;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t row = shape.rows * tile / tiles;
       const int64_t rows = shape.rows * (tile + 1) / tiles - row;
-      const Ahead ahead = {
-          reinterpret_cast<const char*>(next + kPanelOutputs * shape.in * tile / tiles),
-          (kPanelBytes + tiles - 1) / tiles};
-      AnyTile(rows, x + row * shape.in, shape.in, own, ahead, sums);
-      StoreSums(sums, rows, outputs, bias == nullptr ? nullptr : bias + first, shape.out,
+      const Ahead ahead = {reinterpret_cast<const char*>(next + outputs_ * shape.in * tile / tiles),
+                           (panel_bytes + tiles - 1) / tiles};
+      tiles_[rows - 1](x + row * shape.in, shape.in, own, ahead, sums);
+      StoreSums(sums, rows, outputs_, outputs, bias == nullptr ? nullptr : bias + first, shape.out,
                 y + row * shape.out + first);
     }
   }

@@ -6,10 +6,10 @@
 
 #include "services/verify/engine/bf16.h"
 
-// Eight fp32 lanes as a GCC vector: one register of AVX2, and of AVX-512 half of one, which costs
-// CPUs that compute halves one after the other nothing. (Sixteen lanes went through the stack, lane
-// by lane, on AVX2: attention to 256 tokens took 20 times as long.) A lane's result never depends
-// on another lane's.
+// Eight fp32 lanes as a GCC vector: one register of AVX2. Sixteen, one of AVX-512, are for
+// functions that are compiled for that alone and called where HasAvx512(): on AVX2 they go through
+// the stack, lane by lane (attention to 256 tokens took 20 times as long). A lane's result never
+// depends on another lane's, nor on how many there are.
 namespace strata::engine {
 
 inline constexpr int kLanes = 8;
@@ -17,6 +17,10 @@ using F32x8 = float __attribute__((vector_size(32)));
 using I32x8 = int32_t __attribute__((vector_size(32)));
 using U16x8 = uint16_t __attribute__((vector_size(16)));
 using U32x8 = uint32_t __attribute__((vector_size(32)));
+using F32x16 = float __attribute__((vector_size(64)));
+using I32x16 = int32_t __attribute__((vector_size(64)));
+using U16x16 = uint16_t __attribute__((vector_size(32)));
+using U32x16 = uint32_t __attribute__((vector_size(64)));
 
 #define STRATA_INLINE __attribute__((always_inline)) inline
 // One build runs on any x86-64; the best clone is chosen when the program loads.
@@ -27,6 +31,17 @@ using U32x8 = uint32_t __attribute__((vector_size(32)));
 #define STRATA_CLONES
 #endif
 
+#if defined(__x86_64__)
+#define STRATA_HAS_AVX512 1
+#define STRATA_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
+inline bool HasAvx512() {
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") &&
+                          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+  return has;
+}
+#endif
+
 // Vectors travel by reference: by value, the clones would disagree on the ABI.
 STRATA_INLINE void Load(const float* from, F32x8& out) { std::memcpy(&out, from, sizeof(out)); }
 STRATA_INLINE void Load(const Bf16* from, F32x8& out) {
@@ -35,7 +50,15 @@ STRATA_INLINE void Load(const Bf16* from, F32x8& out) {
   U32x8 word = __builtin_convertvector(half, U32x8) << 16;
   std::memcpy(&out, &word, sizeof(out));
 }
+STRATA_INLINE void Load(const float* from, F32x16& out) { std::memcpy(&out, from, sizeof(out)); }
+STRATA_INLINE void Load(const Bf16* from, F32x16& out) {
+  U16x16 half;
+  std::memcpy(&half, from, sizeof(half));
+  U32x16 word = __builtin_convertvector(half, U32x16) << 16;
+  std::memcpy(&out, &word, sizeof(out));
+}
 STRATA_INLINE void Store(const F32x8& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
+STRATA_INLINE void Store(const F32x16& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
 // Rounds to nearest, ties to even; keeps NaN.
 STRATA_INLINE void Store(const F32x8& value, Bf16* to) {
   U32x8 word;
@@ -47,6 +70,7 @@ STRATA_INLINE void Store(const F32x8& value, Bf16* to) {
   std::memcpy(to, &half, sizeof(half));
 }
 STRATA_INLINE void Fill(float x, F32x8& out) { out = F32x8{} + x; }
+STRATA_INLINE void Fill(float x, F32x16& out) { out = F32x16{} + x; }
 
 // The lanes' sum in one fixed order.
 STRATA_INLINE float Sum(const F32x8& v) {
