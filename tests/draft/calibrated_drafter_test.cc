@@ -106,6 +106,47 @@ TEST(CalibratedDrafterTest, IsTheDefault) {
   EXPECT_EQ(by_default.tree.tokens.at(0), 3);
 }
 
+TEST(CalibratedDrafterTest, TreesDoNotDependOnHowManyThreadsDraft) {
+  // Of 12 sequences that go on differently, and that are enough nodes for several threads.
+  std::vector<Tokens> prompts;
+  for (TokenId i = 0; i < 12; ++i) {
+    Tokens& prompt = prompts.emplace_back();
+    for (TokenId k = 0; k < 60; ++k) prompt.push_back((k * (i + 3) + k % (i + 2)) % kVocabulary);
+  }
+  const auto trees_of = [&](int threads) {
+    const auto drafter = MakeDrafter({.corpus = TwoWays(),
+                                      .tokenizer_fingerprint = "fp",
+                                      .model_store = MakeStore(),
+                                      .policy = {.draft_threads = threads}});
+    std::vector<SequenceUpdate> updates;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      updates.push_back(
+          {.sequence_id = i, .tokens = prompts[i], .prompt_length = 60, .node_budget = 40});
+    }
+    std::vector<SequenceAnswer> answers;
+    drafter->Draft(Open(*drafter), updates, absl::InfiniteFuture(), answers);
+    return answers;
+  };
+  const std::vector<SequenceAnswer> alone = trees_of(1);
+  EXPECT_NE(alone[0].tree.tokens, alone[1].tree.tokens);
+  for (const int threads : {2, 3, 5}) {
+    const std::vector<SequenceAnswer> together = trees_of(threads);
+    ASSERT_EQ(together.size(), alone.size());
+    for (size_t i = 0; i < alone.size(); ++i) {
+      EXPECT_EQ(together[i].tree.tokens, alone[i].tree.tokens) << threads << " threads, " << i;
+      EXPECT_EQ(together[i].tree.parents, alone[i].tree.parents);
+      EXPECT_EQ(together[i].tree.confidences, alone[i].tree.confidences);
+    }
+  }
+}
+
+TEST(CalibratedDrafterTest, ThreadsMustBeSomeAndNotTooMany) {
+  for (const int threads : {-1, 0, kMaxDraftThreads + 1}) {
+    EXPECT_THAT(NewDrafter({.policy = {.draft_threads = threads}}).status().message(),
+                HasSubstr("draft_threads"));
+  }
+}
+
 TEST(CalibratedDrafterTest, LearnsFromWhatWasAcceptedForEachTenantAlone) {
   const auto drafter =
       MakeDrafter({.corpus = TwoWays(), .tokenizer_fingerprint = "fp", .model_store = MakeStore()});

@@ -43,6 +43,10 @@ absl::Status CheckPolicyOptions(const PolicyOptions& options) {
   if (options.max_calibrations < 1) {
     return absl::InvalidArgumentError("at least one calibration must be held");
   }
+  if (options.draft_threads < 1 || options.draft_threads > kMaxDraftThreads) {
+    return absl::InvalidArgumentError(absl::StrCat("draft_threads is ", options.draft_threads,
+                                                   ", must be in [1, ", kMaxDraftThreads, "]"));
+  }
   return absl::OkStatus();
 }
 

@@ -1,7 +1,9 @@
 #include "services/draft/hierarchy/tree_drafter.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -12,6 +14,9 @@
 namespace strata::draft {
 
 namespace {
+
+// Nodes that a thread drafts before another is worth waking: one or two microseconds each.
+constexpr uint32_t kNodesAThread = 64;
 
 // An even share of the time left, for the first of so many sequences: what it leaves is the
 // others'.
@@ -28,7 +33,8 @@ TreeDrafter::TreeDrafter(const PolicyOptions& options, std::shared_ptr<const Tie
     : options_(options),
       corpus_(std::move(corpus)),
       models_(std::move(models)),
-      calibrations_(models_.get(), options.max_calibrations) {}
+      calibrations_(models_.get(), options.max_calibrations),
+      helpers_(options.draft_threads - 1) {}
 
 bool TreeDrafter::IsCalibrated(const TreeRequest& request) const {
   const Policy policy = request.policy == Policy::kDefault ? options_.policy : request.policy;
@@ -82,7 +88,20 @@ void TreeDrafter::Draft(std::span<const TreeRequest> requests, absl::Time deadli
                       ShareOf(deadline, left), *request.tree);
     }
   }
-  GrowTrees(options_.calibrated, jobs, deadline);
+  Grow(jobs, deadline);
+}
+
+void TreeDrafter::Grow(std::span<CalibratedJob> jobs, absl::Time deadline) const {
+  size_t nodes = 0;
+  for (const CalibratedJob& job : jobs) nodes += job.limits.node_budget;
+  // Together they ask the corpus once a round: apart only where there is enough for each.
+  const size_t parts = std::clamp<size_t>(std::min(nodes / kNodesAThread, jobs.size()), 1,
+                                          static_cast<size_t>(options_.draft_threads));
+  helpers_.Run(static_cast<int>(parts), [&](int part) {
+    const size_t begin = jobs.size() * static_cast<size_t>(part) / parts;
+    const size_t end = jobs.size() * (static_cast<size_t>(part) + 1) / parts;
+    GrowTrees(options_.calibrated, jobs.subspan(begin, end - begin), deadline);
+  });
 }
 
 Observation TreeDrafter::Observe(const TreeRequest& request, std::span<const TokenId> tokens,

@@ -11,6 +11,7 @@
 #include "services/draft/hierarchy/calibration_store.h"
 #include "services/draft/hierarchy/draft_limits.h"
 #include "services/draft/hierarchy/drafter.h"
+#include "services/draft/hierarchy/helper_threads.h"
 #include "services/draft/hierarchy/locality_policy.h"
 #include "services/draft/tiers/model_key.h"
 #include "services/draft/tiers/model_store.h"
@@ -25,7 +26,11 @@ struct PolicyOptions {
   CalibratedOptions calibrated;
   // Models and tenants whose calibration is held in memory, 137 KB each; at least 1.
   size_t max_calibrations = 256;
+  // Threads that draft for the sequences of one message, 1 to kMaxDraftThreads. The trees do not
+  // depend on how many.
+  int draft_threads = 1;
 };
+inline constexpr int kMaxDraftThreads = 64;
 
 // One tree to draft. Everything is borrowed for the call.
 struct TreeRequest {
@@ -78,12 +83,15 @@ class TreeDrafter {
   };
 
   bool IsCalibrated(const TreeRequest& request) const;
+  // GrowTrees, on several threads if that is worth it.
+  void Grow(std::span<CalibratedJob> jobs, absl::Time deadline) const;
   Sources SourcesOf(const TreeRequest& request) const;
 
   const PolicyOptions options_;
   const std::shared_ptr<const Tier> corpus_;
   const std::shared_ptr<ModelStore> models_;
   mutable CalibrationStore calibrations_;
+  mutable HelperThreads helpers_;
 };
 
 }  // namespace strata::draft

@@ -1,5 +1,8 @@
 #include "services/draft/hosting/hierarchy_flags.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "services/draft/hierarchy/drafter.h"
 #include "services/draft/hierarchy/locality_policy.h"
 
@@ -53,6 +56,11 @@ void AddPolicies(CLI::App& app, HierarchyFlags& flags) {
          "How trees are drafted where it is not asked for: calibrated or locality")
       ->check(CLI::IsMember({"calibrated", "locality"}))
       ->default_str("calibrated");
+  app.add_option("--draft-threads", flags.policy.draft_threads,
+                 "Threads that draft for the sequences of one message; by default one a core, at "
+                 "most 4")
+      ->check(CLI::Range(1, kMaxDraftThreads))
+      ->capture_default_str();
   app.add_option("--min-path-probability", flags.policy.calibrated.min_path_probability,
                  "Policy calibrated: nodes whose path is less likely to be right are left out")
       ->check(CLI::Range(0.0, 1.0))
@@ -68,6 +76,10 @@ void AddPolicies(CLI::App& app, HierarchyFlags& flags) {
 }
 
 }  // namespace
+
+HierarchyFlags::HierarchyFlags() {
+  policy.draft_threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, 4);
+}
 
 void HierarchyFlags::AddTo(CLI::App& app, const std::string& group) {
   const size_t before = app.get_options().size();

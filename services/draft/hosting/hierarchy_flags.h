@@ -13,6 +13,8 @@ namespace strata::draft {
 // Options of a process that has a draft hierarchy: a draft service, or a verify service that drafts
 // for itself.
 struct HierarchyFlags {
+  HierarchyFlags();
+
   // Empty: none.
   std::string corpus;
   size_t block_cache_mb = 256;
@@ -21,8 +23,8 @@ struct HierarchyFlags {
   double save_interval_s = 300;
   PolicyOptions policy;
 
-  // --corpus…, --block-cache-mb, --model-tier-…, --calibrations, --save-interval, --policy and what
-  // policies take; listed below `group` by --help.
+  // --corpus…, --block-cache-mb, --model-tier-…, --calibrations, --save-interval, --policy,
+  // --draft-threads and what policies take; listed below `group` by --help.
   void AddTo(CLI::App& app, const std::string& group);
 };
 
