@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -34,6 +35,22 @@ TEST(HelperThreadsTest, HelpersWorkBesideTheCaller) {
     mutex.Await(absl::Condition(&all));
   });
   EXPECT_EQ(begun, 3);
+}
+
+TEST(HelperThreadsTest, WhatAPartThrowsReachesTheCaller) {
+  for (const int helpers : {0, 2}) {
+    HelperThreads threads(helpers);
+    for (int bad = 0; bad < 4; ++bad) {
+      EXPECT_THROW(threads.Run(4,
+                               [bad](int part) {
+                                 if (part == bad) throw std::bad_alloc();
+                               }),
+                   std::bad_alloc);
+    }
+    std::atomic<int> done = 0;
+    threads.Run(4, [&done](int) { ++done; });
+    EXPECT_EQ(done, 4);
+  }
 }
 
 TEST(HelperThreadsTest, ManyCallersAtOnce) {

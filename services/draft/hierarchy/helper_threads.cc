@@ -1,11 +1,17 @@
 #include "services/draft/hierarchy/helper_threads.h"
 
 #include <algorithm>
+#include <system_error>
 
 namespace strata::draft {
 
 HelperThreads::HelperThreads(int helpers) {
-  for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { Help(); });
+  threads_.reserve(static_cast<size_t>(std::max(helpers, 0)));
+  try {
+    for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { Help(); });
+  } catch (const std::system_error&) {
+    // The process may have no more threads. Work gets done without.
+  }
 }
 
 HelperThreads::~HelperThreads() {
@@ -27,6 +33,7 @@ void HelperThreads::Run(int parts, absl::FunctionRef<void(int)> work) {
   while (job.next < job.parts) DoPart(job);
   const auto done = [&job] { return job.running == 0; };
   mutex_.Await(absl::Condition(&done));
+  if (job.thrown != nullptr) std::rethrow_exception(job.thrown);
 }
 
 void HelperThreads::Help() {
@@ -45,10 +52,16 @@ void HelperThreads::DoPart(Job& job) {
   const int part = job.next++;
   if (job.next == job.parts) jobs_.erase(std::find(jobs_.begin(), jobs_.end(), &job));
   ++job.running;
+  std::exception_ptr thrown;
   mutex_.Unlock();
-  job.work(part);
+  try {
+    job.work(part);
+  } catch (...) {
+    thrown = std::current_exception();
+  }
   mutex_.Lock();
   --job.running;
+  if (thrown != nullptr) job.thrown = thrown;
 }
 
 }  // namespace strata::draft

@@ -2,6 +2,7 @@
 #define STRATA_SERVICES_DRAFT_HIERARCHY_HELPER_THREADS_H_
 
 #include <deque>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -15,27 +16,30 @@ namespace strata::draft {
 // nobody waits for a helper that others keep, or that has no core. Thread-safe.
 class HelperThreads {
  public:
-  // helpers: 0 or more.
+  // helpers: 0 or more; fewer if the process gets no more threads.
   explicit HelperThreads(int helpers);
   ~HelperThreads();
   HelperThreads(const HelperThreads&) = delete;
   HelperThreads& operator=(const HelperThreads&) = delete;
 
   // Calls work(part) once for each part in [0, parts), on this thread and on helpers; returns when
-  // all are done. `work` is called from several threads at a time, and must not throw.
+  // all are done. `work` is called from several threads at a time. What it throws is thrown here,
+  // once all parts are done; without helpers the rest is left out.
   void Run(int parts, absl::FunctionRef<void(int)> work) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // Guarded by mutex_, as it is on the stack of its Run.
   struct Job {
     absl::FunctionRef<void(int)> work;
     int parts = 0;
     // The first that nobody has begun.
     int next = 0;
     int running = 0;
+    std::exception_ptr thrown{};
   };
 
   void Help() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Does the job's next part, with the lock given up meanwhile.
+  // Does the next part of a job in jobs_, with the lock given up meanwhile.
   void DoPart(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Mutex mutex_;

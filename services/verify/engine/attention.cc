@@ -245,7 +245,7 @@ STRATA_CLONES void AttendBf16(const AttentionRow& row, KvCache& cache, int64_t l
                               float* scores, Bf16* out) {
   AttendGroup<Bf16, 8>(row, cache, layer, kv_head, shape, q, scores, out);
 }
-#if defined(STRATA_HAS_AVX512)
+#if defined(__x86_64__)
 template <typename T>
 STRATA_AVX512 void AttendAvx512(const AttentionRow& row, KvCache& cache, int64_t layer,
                                 int64_t kv_head, const AttentionShape& shape, const float* q,
@@ -260,7 +260,7 @@ using AttendFunction = void (*)(const AttentionRow& row, KvCache& cache, int64_t
                                 float* scores, T* out);
 template <typename T>
 AttendFunction<T> Attend() {
-#if defined(STRATA_HAS_AVX512)
+#if defined(__x86_64__)
   if (HasAvx512()) return &AttendAvx512<T>;
 #endif
   if constexpr (sizeof(T) == sizeof(float)) {

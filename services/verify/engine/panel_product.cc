@@ -77,7 +77,7 @@ const PanelProduct::Tile* AnyTiles(std::integer_sequence<int, kRows...>) {
   return kTiles;
 }
 
-#if defined(STRATA_HAS_AVX512)
+#if defined(__x86_64__)
 template <int kRows>
 __attribute__((target("avx2,fma"))) void Avx2Tile(const float* x, int64_t in, const Bf16* weights,
                                                   const Ahead& ahead, float* sums) {
@@ -123,7 +123,7 @@ STRATA_CLONES void StoreSums(const float* sums, int64_t rows, int64_t stride, in
 
 std::vector<PanelProduct> PanelProduct::All() {
   std::vector<PanelProduct> all;
-#if defined(STRATA_HAS_AVX512)
+#if defined(__x86_64__)
   if (HasAvx512()) {
     all.push_back(PanelProduct(32, kMostRowsAvx512,
                                Avx512Tiles(std::make_integer_sequence<int, kMostRowsAvx512>())));

@@ -32,7 +32,6 @@ using U32x16 = uint32_t __attribute__((vector_size(64)));
 #endif
 
 #if defined(__x86_64__)
-#define STRATA_HAS_AVX512 1
 #define STRATA_AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")))
 inline bool HasAvx512() {
   static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
