@@ -58,27 +58,11 @@ STRATA_INLINE void FindBlock(const AttentionRow& row, KvCache& cache, int64_t la
   block.keys = buffer;
 }
 
-// Of kWidth lanes; a position's or a dimension's result is the same with either width.
-template <int kWidth>
-struct Wide;
-template <>
-struct Wide<8> {
-  using F32 = F32x8;
-  using I32 = I32x8;
-  static constexpr I32 kLane = {0, 1, 2, 3, 4, 5, 6, 7};
-};
-template <>
-struct Wide<16> {
-  using F32 = F32x16;
-  using I32 = I32x16;
-  static constexpr I32 kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-};
-
 // Adds to dimensions [d, d + kVectors * kWidth) of N heads' accumulators.
 template <typename T, int N, int kWidth, int kVectors>
 STRATA_INLINE void AddValues(const Block<T>& block, int64_t count, int64_t d, const float* scores,
                              int64_t stride, float (*accumulator)[kMaxHeadDim]) {
-  using F32 = typename Wide<kWidth>::F32;
+  using F32 = typename Vectors<kWidth>::F32;
   F32 sums[N][kVectors];
 #pragma GCC unroll 4
   for (int h = 0; h < N; ++h) {
@@ -103,13 +87,14 @@ STRATA_INLINE void AddValues(const Block<T>& block, int64_t count, int64_t d, co
   }
 }
 
-// One row, N query heads that share a KV head. scores: [N][blocks * kPageTokens].
+// One row, N query heads that share a KV head, in vectors of kWidth lanes: a position's or a
+// dimension's result is the same with any. scores: [N][blocks * kPageTokens].
 template <typename T, int N, int kWidth>
 STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t layer,
                                int64_t kv_head, int64_t head_dim, const float* q, float* scores,
                                T* out) {
-  using F32 = typename Wide<kWidth>::F32;
-  using I32 = typename Wide<kWidth>::I32;
+  using F32 = typename Vectors<kWidth>::F32;
+  using I32 = typename Vectors<kWidth>::I32;
   const int64_t length = row.position + 1;
   const int64_t blocks = (length + kPageTokens - 1) / kPageTokens;
   const int64_t stride = blocks * kPageTokens;
@@ -146,7 +131,7 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
           odd[h] += k1 * q[h * head_dim + d + 1];
         }
       }
-      const I32 in = Wide<kWidth>::kLane < valid - first;
+      const I32 in = Vectors<kWidth>::kLane < valid - first;
 #pragma GCC unroll 4
       for (int h = 0; h < N; ++h) {
         F32 s = even[h] + odd[h];
@@ -170,7 +155,7 @@ STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t 
       const F32x8 shifted = s - top;
       Exp(shifted, e);
       const int32_t valid = static_cast<int32_t>(std::clamp<int64_t>(length - begin, 0, kLanes));
-      e = Wide<kLanes>::kLane < valid ? e : F32x8{};
+      e = Vectors<kLanes>::kLane < valid ? e : F32x8{};
       sum += e;
       Store(e, at);
     }

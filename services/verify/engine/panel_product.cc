@@ -11,20 +11,6 @@ namespace {
 
 using Ahead = PanelProduct::Ahead;
 
-// Fp32 or 32-bit words of one register. (GCC drops an attribute whose size depends on a template.)
-template <int kLanes>
-struct Vectors;
-template <>
-struct Vectors<8> {
-  using F32 = F32x8;
-  using U32 = U32x8;
-};
-template <>
-struct Vectors<16> {
-  using F32 = F32x16;
-  using U32 = U32x16;
-};
-
 // kRows rows with one panel, whose sums, two vectors a row, stay in registers.
 template <int kLanes, int kRows>
 STRATA_INLINE void RunTile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,

@@ -22,6 +22,24 @@ using I32x16 = int32_t __attribute__((vector_size(64)));
 using U16x16 = uint16_t __attribute__((vector_size(32)));
 using U32x16 = uint32_t __attribute__((vector_size(64)));
 
+// By the number of lanes. (GCC drops a vector_size that depends on a template's parameter.)
+template <int kWidth>
+struct Vectors;
+template <>
+struct Vectors<8> {
+  using F32 = F32x8;
+  using I32 = I32x8;
+  using U32 = U32x8;
+  static constexpr I32 kLane = {0, 1, 2, 3, 4, 5, 6, 7};
+};
+template <>
+struct Vectors<16> {
+  using F32 = F32x16;
+  using I32 = I32x16;
+  using U32 = U32x16;
+  static constexpr I32 kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+};
+
 #define STRATA_INLINE __attribute__((always_inline)) inline
 // One build runs on any x86-64; the best clone is chosen when the program loads.
 // Sanitizers' instrumentation does not survive the ifunc resolvers that clones need.
