@@ -48,44 +48,52 @@ STRATA_INLINE void RunTile(const float* x, int64_t in, const Bf16* weights, cons
   }
 }
 
-// Rows of a tile: what the registers hold with two vectors of sums each, 16 of them or 32.
-constexpr int kMostRows = 6;
-constexpr int kMostRowsAvx512 = 12;
-
-// Each tile is a function of its own: inlined into one, their sums do not stay in registers.
-template <int kRows>
-void AnyTile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead, float* sums) {
-  RunTile<8, kRows>(x, in, weights, ahead, sums);
-}
-template <int... kRows>
-const PanelProduct::Tile* AnyTiles(std::integer_sequence<int, kRows...>) {
-  static constexpr PanelProduct::Tile kTiles[] = {&AnyTile<kRows + 1>...};
-  return kTiles;
-}
+// A way to compute tiles: its lanes, the rows of the largest (what the registers hold with two
+// vectors of sums each, 16 of them or 32), and each tile as a function of its own: inlined into
+// one, their sums do not stay in registers.
+struct AnyCpu {
+  static constexpr int kLanes = 8;
+  static constexpr int kMostRows = 6;
+  template <int kRows>
+  static void Tile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
+                   float* sums) {
+    RunTile<kLanes, kRows>(x, in, weights, ahead, sums);
+  }
+};
 
 #if defined(__x86_64__)
-template <int kRows>
-__attribute__((target("avx2,fma"))) void Avx2Tile(const float* x, int64_t in, const Bf16* weights,
-                                                  const Ahead& ahead, float* sums) {
-  RunTile<8, kRows>(x, in, weights, ahead, sums);
-}
-template <int... kRows>
-const PanelProduct::Tile* Avx2Tiles(std::integer_sequence<int, kRows...>) {
-  static constexpr PanelProduct::Tile kTiles[] = {&Avx2Tile<kRows + 1>...};
-  return kTiles;
-}
+struct Avx2 {
+  static constexpr int kLanes = 8;
+  static constexpr int kMostRows = 6;
+  template <int kRows>
+  __attribute__((target("avx2,fma"))) static void Tile(const float* x, int64_t in,
+                                                       const Bf16* weights, const Ahead& ahead,
+                                                       float* sums) {
+    RunTile<kLanes, kRows>(x, in, weights, ahead, sums);
+  }
+};
 
-template <int kRows>
-STRATA_AVX512 void Avx512Tile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
-                              float* sums) {
-  RunTile<16, kRows>(x, in, weights, ahead, sums);
-}
-template <int... kRows>
-const PanelProduct::Tile* Avx512Tiles(std::integer_sequence<int, kRows...>) {
-  static constexpr PanelProduct::Tile kTiles[] = {&Avx512Tile<kRows + 1>...};
+struct Avx512 {
+  static constexpr int kLanes = 16;
+  static constexpr int kMostRows = 12;
+  template <int kRows>
+  STRATA_AVX512 static void Tile(const float* x, int64_t in, const Bf16* weights,
+                                 const Ahead& ahead, float* sums) {
+    RunTile<kLanes, kRows>(x, in, weights, ahead, sums);
+  }
+};
+#endif
+
+// Sums of the largest tile of any way.
+constexpr int64_t kMostSums = 12 * 32;
+
+// Of 1, 2, … rows.
+template <typename Way, int... kRows>
+const PanelProduct::Tile* TilesOf(std::integer_sequence<int, kRows...>) {
+  static_assert(2 * Way::kLanes * Way::kMostRows <= kMostSums);
+  static constexpr PanelProduct::Tile kTiles[] = {&Way::template Tile<kRows + 1>...};
   return kTiles;
 }
-#endif
 
 // sums: [rows, stride]; bias: of the panel, or null; y: of the panel's first output.
 STRATA_CLONES void StoreSums(const float* sums, int64_t rows, int64_t stride, int64_t outputs,
@@ -107,20 +115,19 @@ STRATA_CLONES void StoreSums(const float* sums, int64_t rows, int64_t stride, in
 
 }  // namespace
 
+template <typename Way>
+PanelProduct PanelProduct::Of() {
+  return PanelProduct(2 * Way::kLanes, Way::kMostRows,
+                      TilesOf<Way>(std::make_integer_sequence<int, Way::kMostRows>()));
+}
+
 std::vector<PanelProduct> PanelProduct::All() {
   std::vector<PanelProduct> all;
 #if defined(__x86_64__)
-  if (HasAvx512()) {
-    all.push_back(PanelProduct(32, kMostRowsAvx512,
-                               Avx512Tiles(std::make_integer_sequence<int, kMostRowsAvx512>())));
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    all.push_back(
-        PanelProduct(16, kMostRows, Avx2Tiles(std::make_integer_sequence<int, kMostRows>())));
-  }
+  if (HasAvx512()) all.push_back(Of<Avx512>());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(Of<Avx2>());
 #endif
-  all.push_back(
-      PanelProduct(16, kMostRows, AnyTiles(std::make_integer_sequence<int, kMostRows>())));
+  all.push_back(Of<AnyCpu>());
   return all;
 }
 
@@ -134,7 +141,7 @@ void PanelProduct::Run(const PanelProductShape& shape, int64_t begin, int64_t en
   // Tiles of about one size: eight rows are four and four, not six and two.
   const int64_t tiles = (shape.rows + most_rows_ - 1) / most_rows_;
   const int64_t panel_bytes = outputs_ * static_cast<int64_t>(sizeof(Bf16));
-  float sums[kMostRowsAvx512 * 32];
+  float sums[kMostSums];
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t first = panel * outputs_;
     const int64_t outputs = std::min(outputs_, shape.out - first);

@@ -47,6 +47,8 @@ class PanelProduct {
                         float* sums);
 
  private:
+  template <typename Way>
+  static PanelProduct Of();
   // tiles: of 1, 2, … most_rows rows; of static storage.
   PanelProduct(int64_t outputs, int64_t most_rows, const Tile* tiles)
       : outputs_(outputs), most_rows_(most_rows), tiles_(tiles) {}
