@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/draft/corpus/file_util.h"
 #include "services/draft/corpus/manifest.h"
+#include "services/draft/corpus/pace.h"
 
 namespace strata::draft {
 namespace {
@@ -129,7 +130,8 @@ void CorpusHolder::Watch() const {
 }
 
 void CorpusHolder::Warm(const CorpusTier& tier) const {
-  tier.Warm(std::min(kWarmBytes, options_.cache_bytes / 4));
+  Pace pace;
+  tier.Warm(std::min(kWarmBytes, options_.cache_bytes / 4), pace);
   std::vector<ContextTail> tails;
   {
     absl::MutexLock lock(&recent_mutex_);
@@ -140,6 +142,7 @@ void CorpusHolder::Warm(const CorpusTier& tier) const {
   for (const ContextTail& tail : tails) {
     const MatchQuery query{&tail, kMaxContextOrder};
     tier.Match({&query, 1}, 1, {&evidence, 1});
+    pace.Step();
   }
 }
 

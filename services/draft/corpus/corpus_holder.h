@@ -82,7 +82,8 @@ class CorpusHolder final : public Tier {
                std::shared_ptr<const CorpusTier> first, Version version);
   static Version ReadVersion(const std::string& dir);
   void Watch() const;
-  // Asks `tier` what was asked of late, so that the first requests after the swap find it warm.
+  // Asks `tier` what was asked of late, so that the first requests after the swap find it warm;
+  // slowly, so that those before it keep their cores.
   void Warm(const CorpusTier& tier) const;
   void Remember(const MatchQuery& query) const;
 

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "services/draft/corpus/corpus_cache.h"
+#include "services/draft/corpus/pace.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
@@ -43,8 +44,9 @@ class CorpusTier final : public Tier {
   // Rows that could not be read or decoded since Open. Each gave no drafts; more than 0 means that
   // the snapshot is damaged.
   uint64_t damaged_values() const;
-  // Reads the contexts of single tokens, from which every query starts, until `bytes` were read.
-  void Warm(size_t bytes) const;
+  // Reads the contexts of single tokens, from which every query starts, until `bytes` were read, at
+  // the pace given.
+  void Warm(size_t bytes, Pace& pace) const;
 
   TierKind kind() const override;
   // Looks first into the cache of decoded contexts; then reads the row that is known to hold more,
