@@ -70,7 +70,8 @@ class AttentionTest : public ::testing::Test {
 
   std::vector<T> Run(const std::vector<float>& q, const AttentionRow& row) {
     std::vector<T> out(q.size());
-    PagedAttention<T>(kShape, 0, {&row, 1}, q.data(), *cache_, out.data());
+    AttentionScratch scratch({&row, 1});
+    PagedAttention<T>(kShape, 0, {&row, 1}, q.data(), *cache_, scratch, out.data());
     return out;
   }
 
@@ -147,6 +148,60 @@ TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
       ASSERT_EQ(std::memcmp(out.data(), whole.data(), out.size() * sizeof(TypeParam)), 0)
           << "length " << length << " direct " << direct;
     }
+  }
+}
+
+// Rows beside each other, of two sequences, get the bits of each alone.
+TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
+  constexpr int64_t kCommitted = 90;
+  const std::vector<int32_t> all = this->pages_;
+  const std::vector<int32_t> first(all.begin(), all.begin() + 20);
+  const std::vector<int32_t> second(all.begin() + 20, all.end());
+  for (const auto* pages : {&first, &second}) {
+    this->pages_ = *pages;
+    const int64_t slots = static_cast<int64_t>(pages->size()) * kPageTokens;
+    const Tokens tokens = this->RandomTokens(slots);
+    for (int64_t p = 0; p < slots; ++p) this->Put(tokens, p, this->Slot(p));
+  }
+  // Rows at several positions, some with a scattered tail; more than are taken together.
+  std::vector<AttentionRow> rows;
+  std::vector<std::vector<int32_t>> tails;
+  for (const auto* pages : {&first, &second}) {
+    this->pages_ = *pages;
+    for (int64_t r = 0; r < 19; ++r) {
+      const int64_t tail = r % 5;
+      const int64_t direct = r % 3 == 0 ? kCommitted - r : kCommitted + r;
+      std::vector<int32_t> scattered;
+      for (int64_t i = 0; i < tail; ++i) scattered.push_back(this->Slot(200 + 7 * i + r));
+      tails.push_back(std::move(scattered));
+      rows.push_back({.row = static_cast<int64_t>(rows.size()),
+                      .position = direct + tail - 1,
+                      .direct = direct,
+                      .pages = *pages,
+                      .scattered = {}});
+    }
+  }
+  for (size_t r = 0; r < rows.size(); ++r) rows[r].scattered = tails[r];
+  const size_t width = this->RandomQuery().size();
+  std::vector<float> q;
+  for (size_t r = 0; r < rows.size(); ++r) {
+    const auto one = this->RandomQuery();
+    q.insert(q.end(), one.begin(), one.end());
+  }
+  std::vector<TypeParam> together(q.size()), alone(q.size());
+  AttentionScratch scratch(rows);
+  PagedAttention<TypeParam>(this->kShape, 0, rows, q.data(), *this->cache_, scratch,
+                            together.data());
+  for (const AttentionRow& row : rows) {
+    AttentionScratch own({&row, 1});
+    PagedAttention<TypeParam>(this->kShape, 0, {&row, 1}, q.data(), *this->cache_, own,
+                              alone.data());
+  }
+  for (size_t r = 0; r < rows.size(); ++r) {
+    EXPECT_EQ(std::memcmp(together.data() + r * width, alone.data() + r * width,
+                          width * sizeof(TypeParam)),
+              0)
+        << "row " << r;
   }
 }
 

@@ -40,5 +40,34 @@ TEST(ParallelTest, SmallLoopsStayOnTheCaller) {
   });
 }
 
+// Each loop sees what the one before wrote, whichever thread did; small loops, too.
+TEST(ParallelTest, TogetherThreadsGoFromLoopToLoop) {
+  constexpr int64_t kLoops = 200;
+  constexpr int64_t kSize = 37;
+  std::vector<int64_t> values(kSize, 0);
+  std::atomic<int> members = 0;
+  RunTogether([&] {
+    ++members;
+    EXPECT_GE(ThreadIndex(), 0);
+    EXPECT_LT(ThreadIndex(), ThreadCount());
+    for (int64_t loop = 0; loop < kLoops; ++loop) {
+      ParallelFor(1, 1, [&](int64_t, int64_t) { values.front() = values.back() + 1; });
+      ParallelFor(kSize - 1, 1 << 20, [&](int64_t begin, int64_t end) {
+        // Not values[i]: what the others write in this loop is theirs.
+        for (int64_t i = begin; i < end; ++i) values[static_cast<size_t>(i + 1)] = values.front();
+      });
+    }
+  });
+  EXPECT_EQ(members, ThreadCount());
+  for (const int64_t value : values) EXPECT_EQ(value, kLoops);
+}
+
+TEST(ParallelTest, LoopsAfterwardsAreOfTheirOwn) {
+  RunTogether([] {});
+  int64_t count = 0;
+  ParallelFor(8, 8, [&](int64_t begin, int64_t end) { count += end - begin; });
+  EXPECT_EQ(count, 8);
+}
+
 }  // namespace
 }  // namespace strata::engine

@@ -1,67 +1,95 @@
 #include "services/verify/engine/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
-#include <vector>
 
+#include "services/verify/engine/config.h"
 #include "services/verify/engine/parallel.h"
 
 namespace strata::engine {
 namespace {
 
-constexpr int kMaxHeadDim = 256;
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 // Query heads that share a KV head are taken in groups of up to four, so that a
 // key or value is widened once for all and the sums form independent chains.
 constexpr int kGroup = 4;
 
-template <typename T>
-struct Block {
-  const T* keys = nullptr;       // [head_dim][kPageTokens]
-  const T* values[kPageTokens];  // [head_dim] each
-};
+// Rows that share their pages, as those of a draft tree or of a prompt, are taken together: most,
+// and most scores of theirs that a thread keeps.
+constexpr int64_t kJointRows = 8;
+constexpr int64_t kMostScores = int64_t{1} << 19;
 
-// The block of sixteen positions from `begin`; blocks that hold scattered tokens
-// have their keys gathered into `buffer`.
+// Where the values of sixteen positions are, [head_dim] each.
 template <typename T>
-STRATA_INLINE void FindBlock(const AttentionRow& row, KvCache& cache, int64_t layer,
-                             int64_t kv_head, int64_t head_dim, int64_t begin, T* buffer,
-                             Block<T>& block) {
-  const int64_t count = std::min<int64_t>(kPageTokens, row.position + 1 - begin);
-  if (begin + count <= row.direct) {
-    const int32_t page = row.pages[begin / kPageTokens];
-    block.keys = reinterpret_cast<const T*>(cache.Keys(layer, page, kv_head));
-    const T* values = reinterpret_cast<const T*>(cache.Values(layer, page, kv_head));
-    for (int64_t i = 0; i < count; ++i) block.values[i] = values + i * head_dim;
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t position = begin + i;
-    int32_t page;
-    int64_t slot;
-    if (position < row.direct) {
-      page = row.pages[position / kPageTokens];
-      slot = position % kPageTokens;
-    } else {
-      const int32_t at = row.scattered[position - row.direct];
-      page = at / kPageTokens;
-      slot = at % kPageTokens;
-    }
-    const T* keys = reinterpret_cast<const T*>(cache.Keys(layer, page, kv_head));
-    for (int64_t d = 0; d < head_dim; ++d) {
-      buffer[d * kPageTokens + i] = keys[d * kPageTokens + slot];
-    }
-    block.values[i] =
-        reinterpret_cast<const T*>(cache.Values(layer, page, kv_head)) + slot * head_dim;
-  }
-  block.keys = buffer;
+using ValuePlaces = std::array<const T*, kPageTokens>;
+
+// How many of the row's positions lie in the block of kPageTokens from `begin`.
+STRATA_INLINE int64_t BlockLength(const AttentionRow& row, int64_t begin) {
+  return std::min<int64_t>(kPageTokens, row.position + 1 - begin);
 }
+
+// The slot of a position, by page and place in it.
+STRATA_INLINE int32_t SlotOf(const AttentionRow& row, int64_t position) {
+  return position < row.direct ? row.pages[position / kPageTokens] * kPageTokens +
+                                     static_cast<int32_t>(position % kPageTokens)
+                               : row.scattered[position - row.direct];
+}
+
+// One KV head of a layer's cache.
+template <typename T>
+struct HeadCache {
+  KvCache& cache;
+  int64_t layer;
+  int64_t kv_head;
+  int64_t head_dim;
+
+  STRATA_INLINE const T* Keys(int32_t page) const {
+    return reinterpret_cast<const T*>(cache.Keys(layer, page, kv_head));
+  }
+  STRATA_INLINE const T* Values(int32_t page) const {
+    return reinterpret_cast<const T*>(cache.Values(layer, page, kv_head));
+  }
+  // Begins to load the keys of the whole block from `begin`, or its values.
+  STRATA_INLINE void FetchKeys(const AttentionRow& row, int64_t begin) const {
+    if (begin + kPageTokens <= row.direct) Fetch(Keys(row.pages[begin / kPageTokens]));
+  }
+  STRATA_INLINE void FetchValues(const AttentionRow& row, int64_t begin) const {
+    if (begin + kPageTokens <= row.direct) Fetch(Values(row.pages[begin / kPageTokens]));
+  }
+  STRATA_INLINE void Fetch(const T* block) const {
+    const char* const bytes = reinterpret_cast<const char*>(block);
+    const int64_t size = head_dim * kPageTokens * static_cast<int64_t>(sizeof(T));
+    for (int64_t at = 0; at < size; at += 64) __builtin_prefetch(bytes + at, 0, 3);
+  }
+  // Keys of the block from `begin`, [head_dim][kPageTokens]: a page of the cache or, where tokens
+  // are scattered, `buffer` with those that the row has.
+  STRATA_INLINE const T* FindKeys(const AttentionRow& row, int64_t begin, T* buffer) const {
+    const int64_t count = BlockLength(row, begin);
+    if (begin + count <= row.direct) return Keys(row.pages[begin / kPageTokens]);
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t at = SlotOf(row, begin + i);
+      const T* keys = Keys(at / kPageTokens) + at % kPageTokens;
+      for (int64_t d = 0; d < head_dim; ++d) buffer[d * kPageTokens + i] = keys[d * kPageTokens];
+    }
+    return buffer;
+  }
+  STRATA_INLINE void FindValues(const AttentionRow& row, int64_t begin,
+                                ValuePlaces<T>& places) const {
+    const int64_t count = BlockLength(row, begin);
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t at = SlotOf(row, begin + i);
+      places[i] = Values(at / kPageTokens) + at % kPageTokens * head_dim;
+    }
+  }
+};
 
 // Adds to dimensions [d, d + kVectors * kWidth) of N heads' accumulators.
 template <typename T, int N, int kWidth, int kVectors>
-STRATA_INLINE void AddValues(const Block<T>& block, int64_t count, int64_t d, const float* scores,
-                             int64_t stride, float (*accumulator)[kMaxHeadDim]) {
+STRATA_INLINE void AddValues(const ValuePlaces<T>& places, int64_t count, int64_t d,
+                             const float* scores, int64_t stride,
+                             float (*accumulator)[kMaxHeadDim]) {
   using F32 = typename Vectors<kWidth>::F32;
   F32 sums[N][kVectors];
 #pragma GCC unroll 4
@@ -72,7 +100,7 @@ STRATA_INLINE void AddValues(const Block<T>& block, int64_t count, int64_t d, co
   for (int64_t i = 0; i < count; ++i) {
     F32 values[kVectors];
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) Load(block.values[i] + d + v * kWidth, values[v]);
+    for (int v = 0; v < kVectors; ++v) Load(places[i] + d + v * kWidth, values[v]);
 #pragma GCC unroll 4
     for (int h = 0; h < N; ++h) {
       const float w = scores[h * stride + i];
@@ -87,162 +115,191 @@ STRATA_INLINE void AddValues(const Block<T>& block, int64_t count, int64_t d, co
   }
 }
 
-// One row, N query heads that share a KV head, in vectors of kWidth lanes: a position's or a
-// dimension's result is the same with any. scores: [N][blocks * kPageTokens].
+// Scores of a block's positions for one row: q times keys, minus infinity past the row's position.
 template <typename T, int N, int kWidth>
-STRATA_INLINE void AttendHeads(const AttentionRow& row, KvCache& cache, int64_t layer,
-                               int64_t kv_head, int64_t head_dim, const float* q, float* scores,
-                               T* out) {
+STRATA_INLINE void ScoreBlock(const T* keys, int64_t count, int64_t head_dim, const float* q,
+                              int64_t stride, float* scores,
+                              typename Vectors<kWidth>::F32 (&highest)[N]) {
   using F32 = typename Vectors<kWidth>::F32;
   using I32 = typename Vectors<kWidth>::I32;
-  const int64_t length = row.position + 1;
-  const int64_t blocks = (length + kPageTokens - 1) / kPageTokens;
-  const int64_t stride = blocks * kPageTokens;
-  alignas(64) T buffer[kMaxHeadDim * kPageTokens];
-  // Lanes past the row's position are masked below; they must only be readable.
-  Block<T> block;
-
-  F32 highest[N];
-#pragma GCC unroll 4
-  for (int h = 0; h < N; ++h) Fill(kMinusInfinity, highest[h]);
   F32 minus_infinity;
   Fill(kMinusInfinity, minus_infinity);
-
-  bool buffer_clean = false;
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t begin = b * kPageTokens;
-    if (!buffer_clean && std::min<int64_t>(begin + kPageTokens, length) > row.direct) {
-      std::memset(buffer, 0, head_dim * kPageTokens * sizeof(T));
-      buffer_clean = true;
-    }
-    FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
-    const int32_t valid = static_cast<int32_t>(std::min<int64_t>(kPageTokens, length - begin));
-    for (int first = 0; first < kPageTokens; first += kWidth) {
-      F32 even[N], odd[N];
+  for (int first = 0; first < kPageTokens; first += kWidth) {
+    F32 even[N], odd[N];
 #pragma GCC unroll 4
-      for (int h = 0; h < N; ++h) even[h] = odd[h] = F32{};
-      for (int64_t d = 0; d < head_dim; d += 2) {
-        F32 k0, k1;
-        Load(block.keys + d * kPageTokens + first, k0);
-        Load(block.keys + (d + 1) * kPageTokens + first, k1);
-#pragma GCC unroll 4
-        for (int h = 0; h < N; ++h) {
-          even[h] += k0 * q[h * head_dim + d];
-          odd[h] += k1 * q[h * head_dim + d + 1];
-        }
-      }
-      const I32 in = Vectors<kWidth>::kLane < valid - first;
+    for (int h = 0; h < N; ++h) even[h] = odd[h] = F32{};
+    for (int64_t d = 0; d < head_dim; d += 2) {
+      F32 k0, k1;
+      Load(keys + d * kPageTokens + first, k0);
+      Load(keys + (d + 1) * kPageTokens + first, k1);
 #pragma GCC unroll 4
       for (int h = 0; h < N; ++h) {
-        F32 s = even[h] + odd[h];
-        s = in ? s : minus_infinity;
-        highest[h] = s > highest[h] ? s : highest[h];
-        Store(s, scores + h * stride + begin + first);
+        even[h] += k0 * q[h * head_dim + d];
+        odd[h] += k1 * q[h * head_dim + d + 1];
       }
     }
-  }
-
-  // In eight lanes with either width, for their sum's order.
-  float inverse_sum[N];
-  for (int h = 0; h < N; ++h) {
-    float top = kMinusInfinity;
-    for (int i = 0; i < kWidth; ++i) top = std::max(top, highest[h][i]);
-    F32x8 sum{};
-    for (int64_t begin = 0; begin < stride; begin += kLanes) {
-      float* at = scores + h * stride + begin;
-      F32x8 s, e;
-      Load(at, s);
-      const F32x8 shifted = s - top;
-      Exp(shifted, e);
-      const int32_t valid = static_cast<int32_t>(std::clamp<int64_t>(length - begin, 0, kLanes));
-      e = Vectors<kLanes>::kLane < valid ? e : F32x8{};
-      sum += e;
-      Store(e, at);
-    }
-    inverse_sum[h] = 1.0f / Sum(sum);
-  }
-
-  alignas(64) float accumulator[N][kMaxHeadDim];
-  for (int h = 0; h < N; ++h) std::memset(accumulator[h], 0, head_dim * sizeof(float));
-  for (int64_t b = 0; b < blocks; ++b) {
-    const int64_t begin = b * kPageTokens;
-    const int64_t count = std::min<int64_t>(kPageTokens, length - begin);
-    FindBlock(row, cache, layer, kv_head, head_dim, begin, buffer, block);
-    int64_t d = 0;
-    // Two vectors of values at a time: more independent sums than one. Head dimensions are
-    // multiples of 16.
-    for (; d + 2 * kWidth <= head_dim; d += 2 * kWidth) {
-      AddValues<T, N, kWidth, 2>(block, count, d, scores + begin, stride, accumulator);
-    }
-    if (d < head_dim) {
-      AddValues<T, N, kWidth, 1>(block, count, d, scores + begin, stride, accumulator);
-    }
-  }
-  for (int h = 0; h < N; ++h) {
-    for (int64_t d = 0; d < head_dim; d += kLanes) {
-      F32x8 a;
-      Load(&accumulator[h][d], a);
-      a = a * inverse_sum[h];
-      Store(a, out + h * head_dim + d);
+    const I32 in = Vectors<kWidth>::kLane < static_cast<int32_t>(count) - first;
+#pragma GCC unroll 4
+    for (int h = 0; h < N; ++h) {
+      F32 s = even[h] + odd[h];
+      s = in ? s : minus_infinity;
+      highest[h] = s > highest[h] ? s : highest[h];
+      Store(s, scores + h * stride + first);
     }
   }
 }
 
-// All query heads of one KV head.
+// Scores of `length` positions become weights; returns 1 / their sum. In eight lanes, for the sum's
+// order.
+STRATA_INLINE float ToWeights(float top, int64_t length, float* scores) {
+  F32x8 sum{};
+  for (int64_t begin = 0; begin < length; begin += kLanes) {
+    F32x8 s, e;
+    Load(scores + begin, s);
+    const F32x8 shifted = s - top;
+    Exp(shifted, e);
+    const auto valid = static_cast<int32_t>(std::min<int64_t>(length - begin, kLanes));
+    e = Vectors<kLanes>::kLane < valid ? e : F32x8{};
+    sum += e;
+    Store(e, scores + begin);
+  }
+  return 1.0f / Sum(sum);
+}
+
+// Rows that share their pages, and the query heads of one KV head.
+template <typename T>
+struct Joint {
+  std::span<const AttentionRow> rows;  // at most kJointRows
+  const HeadCache<T>& head;
+  int64_t width;   // of a row of q and out
+  int64_t stride;  // of a head's scores
+  const float* q;  // of row 0
+  float* scores;
+  T* out;  // of row 0
+};
+
+// N query heads from `first`, in vectors of kWidth lanes: a position's or a dimension's result is
+// the same with any. Each block of keys or values serves all rows while it is in L1; what is
+// computed for one of them does not depend on the others.
+template <typename T, int N, int kWidth>
+STRATA_INLINE void AttendHeads(const Joint<T>& joint, int64_t first) {
+  using F32 = typename Vectors<kWidth>::F32;
+  const HeadCache<T>& head = joint.head;
+  const int64_t dim = head.head_dim;
+  const auto count = static_cast<int64_t>(joint.rows.size());
+  const auto q = [&](int64_t r) { return joint.q + joint.rows[r].row * joint.width + first * dim; };
+  const auto scores = [&](int64_t r) { return joint.scores + r * N * joint.stride; };
+  int64_t longest = 0;
+  for (const AttentionRow& row : joint.rows) longest = std::max(longest, row.position + 1);
+
+  // Lanes past a row's position are masked; they must only be readable.
+  alignas(64) T buffer[kMaxHeadDim * kPageTokens];
+  std::memset(buffer, 0, dim * kPageTokens * sizeof(T));
+  F32 highest[kJointRows][N];
+  for (int64_t r = 0; r < count; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < N; ++h) Fill(kMinusInfinity, highest[r][h]);
+  }
+  for (int64_t begin = 0; begin < longest; begin += kPageTokens) {
+    head.FetchKeys(joint.rows[0], begin + kPageTokens);
+    for (int64_t r = 0; r < count; ++r) {
+      const AttentionRow& row = joint.rows[r];
+      if (begin > row.position) continue;
+      const T* keys = head.FindKeys(row, begin, buffer);
+      ScoreBlock<T, N, kWidth>(keys, BlockLength(row, begin), dim, q(r), joint.stride,
+                               scores(r) + begin, highest[r]);
+    }
+  }
+
+  alignas(64) float accumulator[kJointRows][N][kMaxHeadDim];
+  float inverse_sum[kJointRows][N];
+  for (int64_t r = 0; r < count; ++r) {
+    for (int h = 0; h < N; ++h) {
+      float top = kMinusInfinity;
+      for (int i = 0; i < kWidth; ++i) top = std::max(top, highest[r][h][i]);
+      inverse_sum[r][h] = ToWeights(top, joint.rows[r].position + 1, scores(r) + h * joint.stride);
+      std::memset(accumulator[r][h], 0, dim * sizeof(float));
+    }
+  }
+
+  ValuePlaces<T> shared, own;
+  for (int64_t begin = 0; begin < longest; begin += kPageTokens) {
+    bool found = false;
+    head.FetchValues(joint.rows[0], begin + kPageTokens);
+    for (int64_t r = 0; r < count; ++r) {
+      const AttentionRow& row = joint.rows[r];
+      if (begin > row.position) continue;
+      const bool whole = begin + kPageTokens <= std::min(row.direct, row.position + 1);
+      if (!whole) {
+        head.FindValues(row, begin, own);
+      } else if (!found) {
+        head.FindValues(row, begin, shared);
+        found = true;
+      }
+      const ValuePlaces<T>& places = whole ? shared : own;
+      const int64_t length = BlockLength(row, begin);
+      int64_t d = 0;
+      // Two vectors of values at a time: more independent sums than one. Head dimensions are
+      // multiples of 16.
+      for (; d + 2 * kWidth <= dim; d += 2 * kWidth) {
+        AddValues<T, N, kWidth, 2>(places, length, d, scores(r) + begin, joint.stride,
+                                   accumulator[r]);
+      }
+      if (d < dim) {
+        AddValues<T, N, kWidth, 1>(places, length, d, scores(r) + begin, joint.stride,
+                                   accumulator[r]);
+      }
+    }
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    T* const out = joint.out + joint.rows[r].row * joint.width + first * dim;
+    for (int h = 0; h < N; ++h) {
+      for (int64_t d = 0; d < dim; d += kLanes) {
+        F32x8 a;
+        Load(&accumulator[r][h][d], a);
+        a = a * inverse_sum[r][h];
+        Store(a, out + h * dim + d);
+      }
+    }
+  }
+}
+
+// The query heads [first, end), which share a KV head.
 template <typename T, int kWidth>
-STRATA_INLINE void AttendGroup(const AttentionRow& row, KvCache& cache, int64_t layer,
-                               int64_t kv_head, const AttentionShape& shape, const float* q,
-                               float* scores, T* out) {
-  const int64_t share = shape.heads / shape.kv_heads;
-  const int64_t dim = shape.head_dim;
-  int64_t h = 0;
+STRATA_INLINE void AttendGroup(const Joint<T>& joint, int64_t first, int64_t end) {
   // Which group a head is in depends on the model alone, and each head's
   // arithmetic on neither: heads never mix.
-  for (; h + kGroup <= share; h += kGroup) {
-    AttendHeads<T, kGroup, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
-                                   out + h * dim);
-  }
-  switch (share - h) {
+  for (; first + kGroup <= end; first += kGroup) AttendHeads<T, kGroup, kWidth>(joint, first);
+  switch (end - first) {
     case 3:
-      AttendHeads<T, 3, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
-                                out + h * dim);
+      AttendHeads<T, 3, kWidth>(joint, first);
       break;
     case 2:
-      AttendHeads<T, 2, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
-                                out + h * dim);
+      AttendHeads<T, 2, kWidth>(joint, first);
       break;
     case 1:
-      AttendHeads<T, 1, kWidth>(row, cache, layer, kv_head, dim, q + h * dim, scores,
-                                out + h * dim);
+      AttendHeads<T, 1, kWidth>(joint, first);
       break;
     default:
       break;
   }
 }
 
-STRATA_CLONES void AttendF32(const AttentionRow& row, KvCache& cache, int64_t layer,
-                             int64_t kv_head, const AttentionShape& shape, const float* q,
-                             float* scores, float* out) {
-  AttendGroup<float, 8>(row, cache, layer, kv_head, shape, q, scores, out);
+STRATA_CLONES void AttendF32(const Joint<float>& joint, int64_t first, int64_t end) {
+  AttendGroup<float, 8>(joint, first, end);
 }
-STRATA_CLONES void AttendBf16(const AttentionRow& row, KvCache& cache, int64_t layer,
-                              int64_t kv_head, const AttentionShape& shape, const float* q,
-                              float* scores, Bf16* out) {
-  AttendGroup<Bf16, 8>(row, cache, layer, kv_head, shape, q, scores, out);
+STRATA_CLONES void AttendBf16(const Joint<Bf16>& joint, int64_t first, int64_t end) {
+  AttendGroup<Bf16, 8>(joint, first, end);
 }
 #if defined(__x86_64__)
 template <typename T>
-STRATA_AVX512 void AttendAvx512(const AttentionRow& row, KvCache& cache, int64_t layer,
-                                int64_t kv_head, const AttentionShape& shape, const float* q,
-                                float* scores, T* out) {
-  AttendGroup<T, 16>(row, cache, layer, kv_head, shape, q, scores, out);
+STRATA_AVX512 void AttendAvx512(const Joint<T>& joint, int64_t first, int64_t end) {
+  AttendGroup<T, 16>(joint, first, end);
 }
 #endif
 
 template <typename T>
-using AttendFunction = void (*)(const AttentionRow& row, KvCache& cache, int64_t layer,
-                                int64_t kv_head, const AttentionShape& shape, const float* q,
-                                float* scores, T* out);
+using AttendFunction = void (*)(const Joint<T>& joint, int64_t first, int64_t end);
 template <typename T>
 AttendFunction<T> Attend() {
 #if defined(__x86_64__)
@@ -257,33 +314,58 @@ AttendFunction<T> Attend() {
 
 }  // namespace
 
+AttentionScratch::AttentionScratch(std::span<const AttentionRow> rows) {
+  for (const AttentionRow& row : rows) {
+    stride_ = std::max(stride_, (row.position / kPageTokens + 1) * kPageTokens);
+  }
+  const int64_t row_scores = kGroup * std::max<int64_t>(stride_, 1);
+  joint_rows_ = std::clamp<int64_t>(kMostScores / row_scores, 1, kJointRows);
+  scores_.resize(static_cast<size_t>(joint_rows_ * row_scores * ThreadCount()));
+}
+
+float* AttentionScratch::scores() {
+  return scores_.data() + joint_rows_ * kGroup * stride_ * ThreadIndex();
+}
+
 template <typename T>
 void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,
-                    const float* q, KvCache& cache, T* out) {
-  const int64_t items = static_cast<int64_t>(rows.size()) * shape.kv_heads;
+                    const float* q, KvCache& cache, AttentionScratch& scratch, T* out) {
+  const auto row_count = static_cast<int64_t>(rows.size());
   const int64_t share = shape.heads / shape.kv_heads;
   const int64_t width = shape.heads * shape.head_dim;
   int64_t work = 0;
   for (const AttentionRow& row : rows) work += (row.position + 1) * width;
+  const int64_t items = row_count * shape.kv_heads;
   // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
   const int64_t grain = work < (1 << 16) ? items : 1;
   const AttendFunction<T> attend = Attend<T>();
   ParallelFor(items, grain, [&](int64_t begin, int64_t end) {
-    thread_local std::vector<float> scores;
-    for (int64_t i = begin; i < end; ++i) {
-      const AttentionRow& row = rows[i / shape.kv_heads];
-      const int64_t kv_head = i % shape.kv_heads;
-      const size_t need = kGroup * ((row.position / kPageTokens + 1) * kPageTokens);
-      if (scores.size() < need) scores.resize(need);
-      const int64_t at = row.row * width + kv_head * share * shape.head_dim;
-      attend(row, cache, layer, kv_head, shape, q + at, scores.data(), out + at);
+    float* const scores = scratch.scores();
+    // A sequence's items stand together, and in them those of a KV head.
+    int64_t first = 0;
+    while (first < row_count && first * shape.kv_heads < end) {
+      int64_t last = first + 1;
+      while (last < row_count && rows[last].pages.data() == rows[first].pages.data()) ++last;
+      const int64_t size = last - first;
+      const int64_t items_end = std::min(end, last * shape.kv_heads);
+      for (int64_t i = std::max(begin, first * shape.kv_heads); i < items_end;) {
+        const int64_t kv_head = (i - first * shape.kv_heads) / size;
+        const int64_t at = (i - first * shape.kv_heads) % size;
+        const int64_t count = std::min({size - at, items_end - i, scratch.joint_rows()});
+        const HeadCache<T> head{cache, layer, kv_head, shape.head_dim};
+        attend({rows.subspan(static_cast<size_t>(first + at), static_cast<size_t>(count)), head,
+                width, scratch.stride(), q, scores, out},
+               kv_head * share, (kv_head + 1) * share);
+        i += count;
+      }
+      first = last;
     }
   });
 }
 
 template void PagedAttention(const AttentionShape&, int64_t, std::span<const AttentionRow>,
-                             const float*, KvCache&, float*);
+                             const float*, KvCache&, AttentionScratch&, float*);
 template void PagedAttention(const AttentionShape&, int64_t, std::span<const AttentionRow>,
-                             const float*, KvCache&, Bf16*);
+                             const float*, KvCache&, AttentionScratch&, Bf16*);
 
 }  // namespace strata::engine

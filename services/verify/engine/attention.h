@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "services/verify/engine/kv_cache.h"
 #include "services/verify/engine/rows.h"
@@ -24,11 +25,27 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
+// Where threads keep the scores of rows; for the passes over one batch.
+class AttentionScratch {
+ public:
+  explicit AttentionScratch(std::span<const AttentionRow> rows);
+  // Rows that are taken together at most, and a head's scores of a row.
+  int64_t joint_rows() const { return joint_rows_; }
+  int64_t stride() const { return stride_; }
+  // Of the calling thread (ThreadIndex).
+  float* scores();
+
+ private:
+  int64_t stride_ = 0;
+  int64_t joint_rows_ = 1;
+  std::vector<float> scores_;
+};
+
 // q: [rows, heads * head_dim] fp32, rotated, scaled by 1 / sqrt(head_dim).
 // out: [rows, heads * head_dim]. The rows' own keys and values are in the cache.
 template <typename T>
 void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,
-                    const float* q, KvCache& cache, T* out);
+                    const float* q, KvCache& cache, AttentionScratch& scratch, T* out);
 
 }  // namespace strata::engine
 

@@ -35,22 +35,30 @@ Bf16Matrix::Bf16Matrix(const at::Tensor& weight, const PanelProduct& product)
 at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
   const int64_t rows = x.size(0);
   const at::Tensor wide = at::empty({rows, in_}, x.options().dtype(at::kFloat));
-  auto* const wide_x = wide.data_ptr<float>();
+  at::Tensor y = at::empty({rows, out_}, x.options());
+  Multiply(static_cast<const Bf16*>(x.data_ptr()), rows, bias, nullptr, wide.data_ptr<float>(),
+           static_cast<Bf16*>(y.data_ptr()));
+  return y;
+}
+
+const Bf16* Bf16Matrix::FirstOfThread() const {
+  const int64_t panel = product_.PanelCount(out_) * ThreadIndex() / ThreadCount();
+  return packed() + panel * product_.panel_outputs() * in_;
+}
+
+void Bf16Matrix::Multiply(const Bf16* x, int64_t rows, const float* bias, const Bf16Matrix* next,
+                          float* wide, Bf16* y) const {
   ParallelFor(rows, std::max<int64_t>(1, kWidenGrainElements / in_),
               [&](int64_t begin, int64_t end) {
-                Widen(static_cast<const Bf16*>(x.data_ptr()) + begin * in_, (end - begin) * in_,
-                      wide_x + begin * in_);
+                Widen(x + begin * in_, (end - begin) * in_, wide + begin * in_);
               });
-  at::Tensor y = at::empty({rows, out_}, x.options());
   const PanelProductShape shape{rows, in_, out_};
   ParallelFor(product_.PanelCount(out_),
               std::max<int64_t>(1, kGrainElements / (in_ * product_.panel_outputs())),
               [&](int64_t begin, int64_t end) {
-                product_.Run(shape, begin, end, wide_x,
-                             static_cast<const Bf16*>(packed_.data_ptr()), bias,
-                             static_cast<Bf16*>(y.data_ptr()));
+                product_.Run(shape, begin, end, wide, packed(), bias,
+                             next != nullptr ? next->FirstOfThread() : nullptr, y);
               });
-  return y;
 }
 
 }  // namespace strata::engine

@@ -26,8 +26,16 @@ class Bf16Matrix {
 
   // x: bf16 [rows, in], contiguous; bias: fp32 [out] or null. Returns bf16 [rows, out].
   at::Tensor Multiply(const at::Tensor& x, const float* bias) const;
+  // The same into y: [rows, out]; wide: room for [rows, in]. May be called within RunTogether,
+  // where each thread begins to fetch its part of `next`, or null.
+  void Multiply(const Bf16* x, int64_t rows, const float* bias, const Bf16Matrix* next, float* wide,
+                Bf16* y) const;
 
  private:
+  const Bf16* packed() const { return static_cast<const Bf16*>(packed_.const_data_ptr()); }
+  // What the calling thread reads first, within RunTogether.
+  const Bf16* FirstOfThread() const;
+
   const PanelProduct product_;
   const int64_t out_;
   const int64_t in_;

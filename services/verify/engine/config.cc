@@ -208,9 +208,10 @@ Result<ModelConfig> LoadModelConfig(const std::string& model_dir) {
   if (config.heads % config.kv_heads != 0) {
     fields.Fail("\"num_attention_heads\" is not a multiple of \"num_key_value_heads\"");
   }
-  if (config.head_dim % 16 != 0 || config.head_dim > 256) {
+  if (config.head_dim % 16 != 0 || config.head_dim > kMaxHeadDim) {
     fields.Fail("\"head_dim\" " + std::to_string(config.head_dim) +
-                    " is not supported (a multiple of 16, at most 256)",
+                    " is not supported (a multiple of 16, at most " + std::to_string(kMaxHeadDim) +
+                    ")",
                 ErrorCode::kUnimplemented);
   }
   const Json* act = json->Find("hidden_act");

@@ -11,6 +11,8 @@
 namespace strata::engine {
 
 // What config.json and generation_config.json of a Hugging Face folder say, checked.
+inline constexpr int64_t kMaxHeadDim = 256;
+
 struct ModelConfig {
   std::string architecture;
   int64_t vocab_size = 0;
@@ -19,7 +21,7 @@ struct ModelConfig {
   int64_t layers = 0;
   int64_t heads = 0;
   int64_t kv_heads = 0;
-  int64_t head_dim = 0;
+  int64_t head_dim = 0;  // a multiple of 16, at most kMaxHeadDim
   int64_t max_positions = 0;
   double rms_norm_eps = 0;
   bool tie_word_embeddings = false;

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -73,39 +75,13 @@ class CpuModel final : public Model {
 
   void Forward(std::span<const ModelRow> rows, std::span<const AttentionRow> attention,
                std::span<const int32_t> logit_rows, float* logits, float* block_max) override {
-    const int64_t count = static_cast<int64_t>(rows.size());
-    const int64_t padded = std::max(count, head_->least_rows());
-    const int64_t hidden = config_.hidden_size;
-    const int64_t q_width = config_.heads * config_.head_dim;
-    const auto options = at::TensorOptions().dtype(kType);
-
-    at::Tensor residual = at::zeros({padded, hidden}, at::kFloat);
-    at::Tensor x = at::zeros({padded, hidden}, options);
-    at::Tensor q = at::empty({count, q_width}, at::kFloat);
-    at::Tensor mixed = at::zeros({padded, q_width}, options);
-    at::Tensor activated = at::zeros({padded, config_.intermediate_size}, options);
-    float* h = Data<float>(residual);
-    for (int64_t r = 0; r < count; ++r) {
-      Widen(Data<T>(embedding_) + rows[r].token * hidden, hidden, h + r * hidden);
+    Batch batch{rows, attention, logit_rows, logits, block_max};
+    Scratch scratch(*this, batch);
+    if (scratch.together) {
+      RunTogether([&] { Pass(batch, scratch); });
+    } else {
+      Pass(batch, scratch);
     }
-
-    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim};
-    const float eps = static_cast<float>(config_.rms_norm_eps);
-    at::Tensor delta;  // what the last block adds to the residual stream
-    for (int64_t i = 0; i < config_.layers; ++i) {
-      const Layer& layer = layers_[i];
-      AddRmsNorm(delta.defined() ? Data<T>(delta) : nullptr, Data<float>(layer.attention_norm), eps,
-                 count, hidden, h, Data<T>(x));
-      const at::Tensor qkv = layer.qkv->Forward(x);
-      StoreRows(rows, i, Data<T>(qkv), Data<float>(q));
-      PagedAttention(shape, i, attention, Data<float>(q), *cache_, Data<T>(mixed));
-      delta = layer.output->Forward(mixed);
-      AddRmsNorm(Data<T>(delta), Data<float>(layer.mlp_norm), eps, count, hidden, h, Data<T>(x));
-      const at::Tensor gate_up = layer.gate_up->Forward(x);
-      SiluMultiply(Data<T>(gate_up), count, config_.intermediate_size, Data<T>(activated));
-      delta = layer.down->Forward(activated);
-    }
-    if (!logit_rows.empty()) Logits(Data<T>(delta), h, logit_rows, logits, block_max);
   }
 
   Status MoveTokens(std::span<const KvMove> moves) override {
@@ -132,6 +108,119 @@ class CpuModel final : public Model {
  private:
   static constexpr at::ScalarType kType = sizeof(T) == 4 ? at::kFloat : at::kBFloat16;
 
+  bool RunsTogether() const {
+    const auto can = [](const std::optional<PackedLinear>& linear) {
+      return linear->runs_together();
+    };
+    return can(head_) && std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+             return can(layer.qkv) && can(layer.output) && can(layer.gate_up) && can(layer.down);
+           });
+  }
+
+  // The arguments of Forward.
+  struct Batch {
+    std::span<const ModelRow> rows;
+    std::span<const AttentionRow> attention;
+    std::span<const int32_t> logit_rows;
+    float* logits;
+    float* block_max;
+  };
+
+  // What a pass computes with, all of it allocated before threads begin to share it. Rows are
+  // padded with zeros to what linear layers take at least.
+  struct Scratch {
+    Scratch(const CpuModel& model, const Batch& batch)
+        : together(model.RunsTogether()), attention(batch.attention) {
+      const ModelConfig& config = model.config_;
+      const auto count = static_cast<int64_t>(batch.rows.size());
+      const auto logit_count = static_cast<int64_t>(batch.logit_rows.size());
+      const int64_t least = model.head_->least_rows();
+      const int64_t padded = std::max(count, least);
+      const int64_t q_width = config.heads * config.head_dim;
+      const auto options = at::TensorOptions().dtype(kType);
+      residual = at::zeros({padded, config.hidden_size}, at::kFloat);
+      x = at::zeros({padded, config.hidden_size}, options);
+      q = at::empty({count, q_width}, at::kFloat);
+      mixed = at::zeros({padded, q_width}, options);
+      activated = at::zeros({padded, config.intermediate_size}, options);
+      if (logit_count > 0) {
+        last = at::zeros({std::max(logit_count, least), config.hidden_size}, options);
+      }
+      if (!together) return;
+      const auto made_by = [&](const std::optional<PackedLinear>& linear, int64_t made) {
+        return at::empty({made, linear->out_features()}, options);
+      };
+      const Layer& layer = model.layers_.front();
+      qkv = made_by(layer.qkv, count);
+      gate_up = made_by(layer.gate_up, count);
+      delta = made_by(layer.down, count);
+      logits = made_by(model.head_, logit_count);
+      const int64_t widest = std::max({config.hidden_size, q_width, config.intermediate_size});
+      wide = at::empty({std::max(count, logit_count), widest}, at::kFloat);
+    }
+
+    // Whether all threads go through the pass together; else each operation starts them.
+    const bool together;
+    at::Tensor residual;   // fp32 [rows, hidden]
+    at::Tensor x;          // T [rows, hidden]
+    at::Tensor q;          // fp32 [rows, heads * head_dim]
+    at::Tensor mixed;      // T, as q
+    at::Tensor activated;  // T [rows, intermediate]
+    at::Tensor last;       // T [logit rows, hidden]
+    // What linear layers return: theirs, or allocated here if they run together.
+    at::Tensor qkv;
+    at::Tensor gate_up;
+    at::Tensor delta;  // what the last block adds to the residual stream
+    at::Tensor logits;
+    at::Tensor wide;  // fp32, for the rows that a linear layer of bf16 takes
+    AttentionScratch attention;
+  };
+
+  // Within RunTogether if scratch.together: every thread comes here.
+  void Pass(const Batch& batch, Scratch& scratch) {
+    const auto count = static_cast<int64_t>(batch.rows.size());
+    const int64_t hidden = config_.hidden_size;
+    float* const h = Data<float>(scratch.residual);
+    ParallelFor(count, count, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        Widen(Data<T>(embedding_) + batch.rows[r].token * hidden, hidden, h + r * hidden);
+      }
+    });
+    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim};
+    const float eps = static_cast<float>(config_.rms_norm_eps);
+    for (int64_t i = 0; i < config_.layers; ++i) {
+      const Layer& layer = layers_[i];
+      AddRmsNorm(i > 0 ? Data<T>(scratch.delta) : nullptr, Data<float>(layer.attention_norm), eps,
+                 count, hidden, h, Data<T>(scratch.x));
+      Apply(*layer.qkv, *layer.output, scratch.x, scratch, scratch.qkv);
+      StoreRows(batch.rows, i, Data<T>(scratch.qkv), Data<float>(scratch.q));
+      PagedAttention(shape, i, batch.attention, Data<float>(scratch.q), *cache_, scratch.attention,
+                     Data<T>(scratch.mixed));
+      Apply(*layer.output, *layer.gate_up, scratch.mixed, scratch, scratch.delta);
+      AddRmsNorm(Data<T>(scratch.delta), Data<float>(layer.mlp_norm), eps, count, hidden, h,
+                 Data<T>(scratch.x));
+      Apply(*layer.gate_up, *layer.down, scratch.x, scratch, scratch.gate_up);
+      SiluMultiply(Data<T>(scratch.gate_up), count, config_.intermediate_size,
+                   Data<T>(scratch.activated));
+      const bool last = i + 1 == config_.layers;
+      Apply(*layer.down, last ? *head_ : *layers_[i + 1].qkv, scratch.activated, scratch,
+            scratch.delta);
+    }
+    if (!batch.logit_rows.empty()) Logits(batch, scratch);
+  }
+
+  // y = linear(x); `next` is the linear layer after it.
+  void Apply(const PackedLinear& linear, const PackedLinear& next, const at::Tensor& x,
+             Scratch& scratch, at::Tensor& y) {
+    if constexpr (sizeof(T) == sizeof(Bf16)) {
+      if (scratch.together) {
+        linear.ForwardTogether(Data<T>(x), x.size(0), next, Data<float>(scratch.wide), Data<T>(y));
+        return;
+      }
+    }
+    y = linear.Forward(x);
+  }
+
   // Rotates queries and keys; keys and values go to the cache, scaled queries to q.
   void StoreRows(std::span<const ModelRow> rows, int64_t layer, const T* qkv, float* q) {
     const int64_t dim = config_.head_dim;
@@ -139,8 +228,8 @@ class CpuModel final : public Model {
     const int64_t q_width = config_.heads * dim;
     const int64_t width = q_width + 2 * config_.kv_heads * dim;
     const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-    ParallelFor(rows.size(), 16, [&](int64_t begin, int64_t end) {
-      std::vector<float> key(dim);
+    ParallelFor(static_cast<int64_t>(rows.size()), 16, [&](int64_t begin, int64_t end) {
+      std::array<float, kMaxHeadDim> key;
       for (int64_t r = begin; r < end; ++r) {
         const ModelRow& row = rows[r];
         const float* cosine = rotary_.cosine.data() + row.position * half;
@@ -166,20 +255,21 @@ class CpuModel final : public Model {
     });
   }
 
-  void Logits(const T* delta, float* h, std::span<const int32_t> logit_rows, float* logits,
-              float* block_max) {
-    const int64_t count = static_cast<int64_t>(logit_rows.size());
+  void Logits(const Batch& batch, Scratch& scratch) {
+    const auto count = static_cast<int64_t>(batch.logit_rows.size());
     const int64_t hidden = config_.hidden_size;
-    const auto options = at::TensorOptions().dtype(kType);
-    at::Tensor x = at::zeros({std::max(count, head_->least_rows()), hidden}, options);
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t r = logit_rows[i];
-      AddRmsNorm(delta + r * hidden, Data<float>(final_norm_),
-                 static_cast<float>(config_.rms_norm_eps), 1, hidden, h + r * hidden,
-                 Data<T>(x) + i * hidden);
-    }
-    const at::Tensor y = head_->Forward(x);
-    const T* from = Data<T>(y);
+    const T* const delta = Data<T>(scratch.delta);
+    float* const h = Data<float>(scratch.residual);
+    ParallelFor(count, count, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t r = batch.logit_rows[i];
+        AddRmsNormRow(delta + r * hidden, Data<float>(final_norm_),
+                      static_cast<float>(config_.rms_norm_eps), hidden, h + r * hidden,
+                      Data<T>(scratch.last) + i * hidden);
+      }
+    });
+    Apply(*head_, *layers_.front().qkv, scratch.last, scratch, scratch.logits);
+    const T* from = Data<T>(scratch.logits);
     const int64_t vocab = config_.vocab_size;
     const int64_t blocks = LogitBlocks(vocab);
     ParallelFor(count * blocks, (1 << 18) / kLogitBlock, [&](int64_t begin, int64_t end) {
@@ -187,8 +277,8 @@ class CpuModel final : public Model {
         const int64_t first = i % blocks * kLogitBlock;
         const int64_t size = std::min(kLogitBlock, vocab - first);
         const int64_t at = i / blocks * vocab + first;
-        Widen(from + at, size, logits + at);
-        BlockMaxima({logits + at, static_cast<size_t>(size)}, block_max + i);
+        Widen(from + at, size, batch.logits + at);
+        BlockMaxima({batch.logits + at, static_cast<size_t>(size)}, batch.block_max + i);
       }
     });
   }

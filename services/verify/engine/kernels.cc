@@ -181,6 +181,12 @@ void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, in
 }
 
 template <typename T>
+void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width, float* residual,
+                   T* out) {
+  AddRmsNormRange(delta, weight, eps, 0, 1, width, residual, out);
+}
+
+template <typename T>
 void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, T* out) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
     SiluMultiplyRange(gate_up, begin, end, width, out);
@@ -235,6 +241,8 @@ template void ScaleRows(const float*, const float*, const float*, int64_t, int64
 template void ScaleRows(const float*, const float*, const float*, int64_t, int64_t, Bf16*);
 template void AddRmsNorm(const float*, const float*, float, int64_t, int64_t, float*, float*);
 template void AddRmsNorm(const Bf16*, const float*, float, int64_t, int64_t, float*, Bf16*);
+template void AddRmsNormRow(const float*, const float*, float, int64_t, float*, float*);
+template void AddRmsNormRow(const Bf16*, const float*, float, int64_t, float*, Bf16*);
 template void SiluMultiply(const float*, int64_t, int64_t, float*);
 template void SiluMultiply(const Bf16*, int64_t, int64_t, Bf16*);
 template void Widen(const float*, int64_t, float*);

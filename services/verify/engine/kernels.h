@@ -16,6 +16,11 @@ template <typename T>
 void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, int64_t width,
                 float* residual, T* out);
 
+// The same of one row, on the calling thread.
+template <typename T>
+void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width, float* residual,
+                   T* out);
+
 // gate_up: [rows, 2 * width], gate first. out[r] = silu(gate) * up: [rows, width].
 template <typename T>
 void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, T* out);

@@ -85,8 +85,7 @@ int64_t PackedLinear::least_rows() const { return bf16_ ? 1 : kOneDnnLeastRows; 
 
 at::Tensor PackedLinear::Run(const at::Tensor& x) const {
   if (packed_.defined()) return Multiply(x, packed_, bias_);
-  const float* const bias = bias_ ? bias_->data_ptr<float>() : nullptr;
-  return quantized_ ? quantized_->Multiply(x, bias) : bf16_->Multiply(x, bias);
+  return quantized_ ? quantized_->Multiply(x, bias()) : bf16_->Multiply(x, bias());
 }
 
 at::Tensor PackedLinear::Forward(const at::Tensor& x) const {

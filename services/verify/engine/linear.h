@@ -31,6 +31,15 @@ class PackedLinear {
   // x: [rows >= least_rows(), in], contiguous. Returns [rows, out].
   at::Tensor Forward(const at::Tensor& x) const;
 
+  // Whether ForwardTogether may be called: oneDNN starts threads of its own.
+  bool runs_together() const { return bf16_.has_value() && !pairs_; }
+  // Forward within RunTogether. x: bf16 [rows, in]; y: bf16 [rows, out]; wide: room for fp32
+  // [rows, in]; next: the layer whose weights will be read next, to begin with.
+  void ForwardTogether(const Bf16* x, int64_t rows, const PackedLinear& next, float* wide,
+                       Bf16* y) const {
+    bf16_->Multiply(x, rows, bias(), &*next.bf16_, wide, y);
+  }
+
   // Runs random rows in many groupings and compares every bit.
   bool CheckRowInvariance() const;
   // From now on rows are computed two at a time.
@@ -41,6 +50,8 @@ class PackedLinear {
 
  private:
   at::Tensor Run(const at::Tensor& x) const;
+  // Or null. Not beside packed_.
+  const float* bias() const { return bias_ ? bias_->const_data_ptr<float>() : nullptr; }
 
   const int64_t in_;
   const int64_t out_;

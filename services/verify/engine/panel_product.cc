@@ -137,7 +137,7 @@ const PanelProduct& PanelProduct::Best() {
 }
 
 void PanelProduct::Run(const PanelProductShape& shape, int64_t begin, int64_t end, const float* x,
-                       const Bf16* weights, const float* bias, Bf16* y) const {
+                       const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const {
   // Tiles of about one size: eight rows are four and four, not six and two.
   const int64_t tiles = (shape.rows + most_rows_ - 1) / most_rows_;
   const int64_t panel_bytes = outputs_ * static_cast<int64_t>(sizeof(Bf16));
@@ -146,7 +146,9 @@ void PanelProduct::Run(const PanelProductShape& shape, int64_t begin, int64_t en
     const int64_t first = panel * outputs_;
     const int64_t outputs = std::min(outputs_, shape.out - first);
     const Bf16* const own = weights + first * shape.in;
-    const Bf16* const next = panel + 1 < end ? own + outputs_ * shape.in : own;
+    const Bf16* const next = panel + 1 < end    ? own + outputs_ * shape.in
+                             : after != nullptr ? after
+                                                : own;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t row = shape.rows * tile / tiles;
       const int64_t rows = shape.rows * (tile + 1) / tiles - row;

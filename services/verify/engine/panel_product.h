@@ -32,8 +32,9 @@ class PanelProduct {
   // weights: [PanelCount(out), in, n, 2], n half of panel_outputs(), element (p, k, j, i) is
   // W[n (2 p + i) + j, k], zeros behind the last output: as 32-bit words, n outputs are in the
   // upper halves and n in the lower ones, from where they get to be fp32 in one operation each.
+  // after: weights that the thread will read next, or null.
   void Run(const PanelProductShape& shape, int64_t begin, int64_t end, const float* x,
-           const Bf16* weights, const float* bias, Bf16* y) const;
+           const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const;
 
   // What a pass over one panel fetches of the next one meanwhile: memory would stand still while
   // all but the first compute with weights from the cache, and then be waited for. (EPYC 7003, in

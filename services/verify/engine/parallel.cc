@@ -1,6 +1,7 @@
 #include "services/verify/engine/parallel.h"
 
 #include <ATen/Parallel.h>
+#include <omp.h>
 
 #if !defined(_OPENMP)
 #error "compile this file for OpenMP: at::parallel_for is a plain loop without"
@@ -20,10 +21,39 @@ void __tsan_release(void* address);
 #endif
 
 namespace strata::engine {
+namespace {
 
-void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
+// Of the calling thread within RunTogether; 0 members: not within it.
+struct Team {
+  int member = 0;
+  int members = 0;
+};
+thread_local Team team;
+
+// Returns when all members have come here.
+void AwaitTeam() {
+  static char barrier = 0;
+  STRATA_TSAN_RELEASE(&barrier);
+#pragma omp barrier
+  STRATA_TSAN_ACQUIRE(&barrier);
+}
+
+}  // namespace
+
+int ThreadCount() { return team.members > 0 ? team.members : at::get_num_threads(); }
+
+int ThreadIndex() { return team.members > 0 ? team.member : at::get_thread_num(); }
+
+void internal::ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body) {
+  if (team.members > 0) {
+    const int64_t begin = count * team.member / team.members;
+    const int64_t end = count * (team.member + 1) / team.members;
+    if (begin < end) call(body, begin, end);
+    AwaitTeam();
+    return;
+  }
   if (count <= grain) {
-    if (count > 0) body(0, count);
+    if (count > 0) call(body, 0, count);
     return;
   }
   char fork = 0;
@@ -31,9 +61,24 @@ void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t,
   STRATA_TSAN_RELEASE(&fork);
   at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
     STRATA_TSAN_ACQUIRE(&fork);
-    body(begin, end);
+    call(body, begin, end);
     STRATA_TSAN_RELEASE(&join);
   });
+  STRATA_TSAN_ACQUIRE(&join);
+}
+
+void internal::RunTogether(MemberBody call, const void* body) {
+  char fork = 0;
+  char join = 0;
+  STRATA_TSAN_RELEASE(&fork);
+#pragma omp parallel num_threads(ThreadCount())
+  {
+    STRATA_TSAN_ACQUIRE(&fork);
+    team = {omp_get_thread_num(), omp_get_num_threads()};
+    call(body);
+    team = {};
+    STRATA_TSAN_RELEASE(&join);
+  }
   STRATA_TSAN_ACQUIRE(&join);
 }
 

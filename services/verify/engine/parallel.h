@@ -2,14 +2,45 @@
 #define STRATA_SERVICES_VERIFY_ENGINE_PARALLEL_H_
 
 #include <cstdint>
-#include <functional>
 
 namespace strata::engine {
 
+// Most threads that share the work of a ParallelFor or RunTogether called here: LibTorch's intra-op
+// threads.
+int ThreadCount();
+// Of the calling one, in a body of either: below what ThreadCount() was outside.
+int ThreadIndex();
+
+namespace internal {
+using PartBody = void (*)(const void* body, int64_t begin, int64_t end);
+void ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body);
+using MemberBody = void (*)(const void* body);
+void RunTogether(MemberBody call, const void* body);
+}  // namespace internal
+
 // Calls body(begin, end) on parts of [0, count) of at least `grain`, on LibTorch's
-// intra-op threads; on the calling thread alone if there is one part. A barrier costs
+// intra-op threads; on the calling thread alone if there is one part. Starting threads costs
 // microseconds on idle cores and milliseconds on busy ones, so grain should be generous.
-void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+//
+// Within RunTogether: calls it for the calling thread's part, whatever the grain, and returns when
+// all threads have done theirs. There the body must not throw.
+template <typename Body>
+void ParallelFor(int64_t count, int64_t grain, const Body& body) {
+  internal::ParallelFor(
+      count, grain,
+      [](const void* self, int64_t begin, int64_t end) {
+        (*static_cast<const Body*>(self))(begin, end);
+      },
+      &body);
+}
+
+// Calls body() on all threads at once, so that a chain of short loops starts threads once. All must
+// come to the same calls of ParallelFor in the same order; nothing outside of those may write what
+// the threads share. The body must not throw: the others would wait for ever.
+template <typename Body>
+void RunTogether(const Body& body) {
+  internal::RunTogether([](const void* self) { (*static_cast<const Body*>(self))(); }, &body);
+}
 
 }  // namespace strata::engine
 

@@ -71,7 +71,15 @@ STRATA_INLINE void Load(const float* from, F32x16& out) { std::memcpy(&out, from
 STRATA_INLINE void Load(const Bf16* from, F32x16& out) {
   U16x16 half;
   std::memcpy(&half, from, sizeof(half));
-  U32x16 word = __builtin_convertvector(half, U32x16) << 16;
+#if defined(__x86_64__)
+  // GCC 12 widens in halves, with four shuffles, and its intrinsics cannot be inlined into functions
+  // for any CPU, as those are that come here on their way into one for AVX-512.
+  U32x16 word;
+  asm("vpmovzxwd %1, %0" : "=v"(word) : "vm"(half));
+#else
+  U32x16 word = __builtin_convertvector(half, U32x16);
+#endif
+  word <<= 16;
   std::memcpy(&out, &word, sizeof(out));
 }
 STRATA_INLINE void Store(const F32x8& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
