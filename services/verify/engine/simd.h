@@ -71,7 +71,7 @@ STRATA_INLINE void Load(const float* from, F32x16& out) { std::memcpy(&out, from
 STRATA_INLINE void Load(const Bf16* from, F32x16& out) {
   U16x16 half;
   std::memcpy(&half, from, sizeof(half));
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
   // GCC 12 widens in halves, with four shuffles, and its intrinsics cannot be inlined into
   // functions for any CPU, as those are that come here on their way into one for AVX-512.
   U32x16 word;
