@@ -3,6 +3,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "common/base/steady_clock.h"
 
 namespace strata::draft {
 
@@ -13,17 +14,16 @@ class Pace {
  public:
   // To be called between steps that are shorter than a piece: sleeps if a piece is done.
   void Step() {
-    const absl::Time now = absl::Now();
-    if (now - began_ < kPiece) return;
+    if (SteadyNow() - began_ < kPiece) return;
     absl::SleepFor(kRest);
-    began_ = absl::Now();
+    began_ = SteadyNow();
   }
 
  private:
   static constexpr absl::Duration kPiece = absl::Microseconds(500);
   static constexpr absl::Duration kRest = absl::Milliseconds(2);
 
-  absl::Time began_ = absl::Now();
+  absl::Time began_ = SteadyNow();
 };
 
 }  // namespace strata::draft

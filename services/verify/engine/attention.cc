@@ -30,6 +30,11 @@ STRATA_INLINE int64_t BlockLength(const AttentionRow& row, int64_t begin) {
   return std::min<int64_t>(kPageTokens, row.position + 1 - begin);
 }
 
+// Whether the row has all positions of the block from `begin`, none of them scattered.
+STRATA_INLINE bool IsWhole(const AttentionRow& row, int64_t begin) {
+  return begin + kPageTokens <= std::min(row.direct, row.position + 1);
+}
+
 // The slot of a position, by page and place in it.
 STRATA_INLINE int32_t SlotOf(const AttentionRow& row, int64_t position) {
   return position < row.direct ? row.pages[position / kPageTokens] * kPageTokens +
@@ -51,13 +56,7 @@ struct HeadCache {
   STRATA_INLINE const T* Values(int32_t page) const {
     return reinterpret_cast<const T*>(cache.Values(layer, page, kv_head));
   }
-  // Begins to load the keys of the whole block from `begin`, or its values.
-  STRATA_INLINE void FetchKeys(const AttentionRow& row, int64_t begin) const {
-    if (begin + kPageTokens <= row.direct) Fetch(Keys(row.pages[begin / kPageTokens]));
-  }
-  STRATA_INLINE void FetchValues(const AttentionRow& row, int64_t begin) const {
-    if (begin + kPageTokens <= row.direct) Fetch(Values(row.pages[begin / kPageTokens]));
-  }
+  // Begins to load a page's keys or values.
   STRATA_INLINE void Fetch(const T* block) const {
     const char* const bytes = reinterpret_cast<const char*>(block);
     const int64_t size = head_dim * kPageTokens * static_cast<int64_t>(sizeof(T));
@@ -201,7 +200,9 @@ STRATA_INLINE void AttendHeads(const Joint<T>& joint, int64_t first) {
     for (int h = 0; h < N; ++h) Fill(kMinusInfinity, highest[r][h]);
   }
   for (int64_t begin = 0; begin < longest; begin += kPageTokens) {
-    head.FetchKeys(joint.rows[0], begin + kPageTokens);
+    if (const int64_t next = begin + kPageTokens; IsWhole(joint.rows[0], next)) {
+      head.Fetch(head.Keys(joint.rows[0].pages[next / kPageTokens]));
+    }
     for (int64_t r = 0; r < count; ++r) {
       const AttentionRow& row = joint.rows[r];
       if (begin > row.position) continue;
@@ -225,11 +226,13 @@ STRATA_INLINE void AttendHeads(const Joint<T>& joint, int64_t first) {
   ValuePlaces<T> shared, own;
   for (int64_t begin = 0; begin < longest; begin += kPageTokens) {
     bool found = false;
-    head.FetchValues(joint.rows[0], begin + kPageTokens);
+    if (const int64_t next = begin + kPageTokens; IsWhole(joint.rows[0], next)) {
+      head.Fetch(head.Values(joint.rows[0].pages[next / kPageTokens]));
+    }
     for (int64_t r = 0; r < count; ++r) {
       const AttentionRow& row = joint.rows[r];
       if (begin > row.position) continue;
-      const bool whole = begin + kPageTokens <= std::min(row.direct, row.position + 1);
+      const bool whole = IsWhole(row, begin);
       if (!whole) {
         head.FindValues(row, begin, own);
       } else if (!found) {

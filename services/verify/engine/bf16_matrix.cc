@@ -42,8 +42,7 @@ at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
 }
 
 const Bf16* Bf16Matrix::FirstOfThread() const {
-  const int64_t panel = product_.PanelCount(out_) * ThreadIndex() / ThreadCount();
-  return packed() + panel * product_.panel_outputs() * in_;
+  return packed() + PartBegin(product_.PanelCount(out_)) * product_.panel_outputs() * in_;
 }
 
 void Bf16Matrix::Multiply(const Bf16* x, int64_t rows, const float* bias, const Bf16Matrix* next,

@@ -10,9 +10,9 @@
 
 namespace strata::engine {
 
-// What config.json and generation_config.json of a Hugging Face folder say, checked.
 inline constexpr int64_t kMaxHeadDim = 256;
 
+// What config.json and generation_config.json of a Hugging Face folder say, checked.
 struct ModelConfig {
   std::string architecture;
   int64_t vocab_size = 0;

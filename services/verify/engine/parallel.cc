@@ -30,6 +30,9 @@ struct Team {
 };
 thread_local Team team;
 
+// Where a member's part of [0, count) begins; of the one behind the last: count.
+int64_t BeginOf(int64_t count, int member) { return count * member / team.members; }
+
 // Returns when all members have come here.
 void AwaitTeam() {
   static char barrier = 0;
@@ -44,10 +47,12 @@ int ThreadCount() { return team.members > 0 ? team.members : at::get_num_threads
 
 int ThreadIndex() { return team.members > 0 ? team.member : at::get_thread_num(); }
 
+int64_t PartBegin(int64_t count) { return BeginOf(count, team.member); }
+
 void internal::ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body) {
   if (team.members > 0) {
-    const int64_t begin = count * team.member / team.members;
-    const int64_t end = count * (team.member + 1) / team.members;
+    const int64_t begin = BeginOf(count, team.member);
+    const int64_t end = BeginOf(count, team.member + 1);
     if (begin < end) call(body, begin, end);
     AwaitTeam();
     return;

@@ -11,6 +11,9 @@ int ThreadCount();
 // Of the calling one, in a body of either: below what ThreadCount() was outside.
 int ThreadIndex();
 
+// Within RunTogether: where the calling thread's part of a ParallelFor over [0, count) begins.
+int64_t PartBegin(int64_t count);
+
 namespace internal {
 using PartBody = void (*)(const void* body, int64_t begin, int64_t end);
 void ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body);
