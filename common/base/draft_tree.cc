@@ -71,6 +71,35 @@ void DraftTree::Keep(std::span<const int32_t> nodes) {
   Truncate(static_cast<int>(nodes.size()));
 }
 
+DraftTree DraftTree::Below(std::span<const TokenId> path, int max_nodes) const {
+  DraftTree below;
+  int32_t root = -1;
+  for (const TokenId token : path) {
+    root = FindChild(root, token);
+    if (root < 0) return below;
+  }
+  constexpr int32_t kElsewhere = -2;
+  std::vector<int32_t> place(tokens.size(), kElsewhere);
+  place[static_cast<size_t>(root)] = -1;
+  for (int32_t i = root + 1; i < size() && below.size() < max_nodes; ++i) {
+    const auto node = static_cast<size_t>(i);
+    if (parents[node] < root) continue;
+    const int32_t parent = place[static_cast<size_t>(parents[node])];
+    if (parent == kElsewhere) continue;
+    place[node] = below.Add(tokens[node], parent, confidences[node], tiers[node]);
+  }
+  return below;
+}
+
+std::vector<double> PathProbabilities(const DraftTree& tree) {
+  std::vector<double> path(tree.tokens.size());
+  for (size_t i = 0; i < path.size(); ++i) {
+    const double above = tree.parents[i] < 0 ? 1.0 : path[static_cast<size_t>(tree.parents[i])];
+    path[i] = above * std::clamp(static_cast<double>(tree.confidences[i]), 0.0, 1.0);
+  }
+  return path;
+}
+
 absl::Status ValidateDraftTree(const DraftTree& tree, int64_t vocab_size, int max_nodes) {
   const size_t n = tree.tokens.size();
   if (tree.parents.size() != n || tree.confidences.size() != n || tree.tiers.size() != n) {

@@ -45,7 +45,14 @@ struct DraftTree {
   void Truncate(int nodes);
   // Keeps `nodes`: ascending, and each one's parent among them.
   void Keep(std::span<const int32_t> nodes);
+  // The first `max_nodes` nodes below the one that `path`, not empty, leads to from the root, which
+  // becomes theirs. Empty if the tree does not have the path, or nothing below it.
+  DraftTree Below(std::span<const TokenId> path, int max_nodes) const;
 };
+
+// Probability of each node's path: the product of the confidences from the root to it, each taken
+// to be in [0, 1].
+std::vector<double> PathProbabilities(const DraftTree& tree);
 
 // Checks everything promised above, that tokens are in [0, vocab_size), and that
 // there are at most max_nodes nodes. INVALID_ARGUMENT names what is wrong.

@@ -59,14 +59,6 @@ DraftTree Grow(const World& world, uint32_t nodes, uint32_t depth = 0,
   return tree;
 }
 
-std::vector<float> PathProbabilities(const DraftTree& tree) {
-  std::vector<float> path;
-  for (int i = 0; i < tree.size(); ++i) {
-    path.push_back(tree.confidences[i] * (tree.parents[i] < 0 ? 1.0f : path[tree.parents[i]]));
-  }
-  return path;
-}
-
 // The greatest sum of path probabilities that `nodes` nodes can have, by expanding everything that
 // the best tree could contain.
 float BestSum(const World& world, uint32_t nodes) {
@@ -98,8 +90,8 @@ TEST(CalibratedPolicyTest, TheTreeIsAsGoodAsTheBestOfItsSize) {
     for (const uint32_t nodes : {1u, 4u, 16u, 64u}) {
       const DraftTree tree = Grow(world, nodes);
       ASSERT_EQ(tree.size(), static_cast<int>(nodes));
-      float sum = 0;
-      for (const float probability : PathProbabilities(tree)) sum += probability;
+      double sum = 0;
+      for (const double probability : PathProbabilities(tree)) sum += probability;
       // Expansions are put off a little (kExpansionDiscount), which may cost some.
       EXPECT_GE(sum, 0.95f * BestSum(world, nodes)) << "seed " << seed << ", nodes " << nodes;
     }
@@ -109,10 +101,10 @@ TEST(CalibratedPolicyTest, TheTreeIsAsGoodAsTheBestOfItsSize) {
 TEST(CalibratedPolicyTest, ConfidencesAreTheEstimatesForTheNodesOwnContext) {
   const World world(7);
   const DraftTree tree = Grow(world, 48);
-  const std::vector<float> path = PathProbabilities(tree);
+  const std::vector<double> path = PathProbabilities(tree);
   std::vector<ContextTail> tails;
   for (int i = 0; i < tree.size(); ++i) {
-    const float parent_path = tree.parents[i] < 0 ? 1.0f : path[tree.parents[i]];
+    const double parent_path = tree.parents[i] < 0 ? 1.0 : path[tree.parents[i]];
     const ContextTail parent =
         tree.parents[i] < 0 ? ContextTail(world.sequence) : tails[tree.parents[i]];
     Calibration::Workspace workspace;
@@ -154,7 +146,7 @@ TEST(CalibratedPolicyTest, HopelessNodesAreLeftOut) {
   const DraftTree tree = Grow(world, 200, 0, {.min_path_probability = 0.05});
   ASSERT_FALSE(tree.empty());
   EXPECT_LT(tree.size(), 200);
-  for (const float probability : PathProbabilities(tree)) EXPECT_GE(probability, 0.049f);
+  for (const double probability : PathProbabilities(tree)) EXPECT_GE(probability, 0.049f);
 }
 
 TEST(CalibratedPolicyTest, DepthIsTheSmallerOfRequestAndOptions) {

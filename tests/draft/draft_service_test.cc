@@ -124,6 +124,53 @@ class DraftServiceTest : public testing::Test {
   std::unique_ptr<v1::DraftService::Stub> stub_;
 };
 
+// Behind the answer, in the same order, for those that ask for it.
+TEST_F(DraftServiceTest, GoesOnToDraftAhead) {
+  v1::DraftRequest first = Request();
+  first.set_step(41);
+  Add(first, 9, 0, {1, 2, 1}, /*budget=*/2)->set_ahead_nodes(5);
+  Add(first, 10, 0, {3, 4, 3}, /*budget=*/2);
+  Add(first, 11, 0, {5, 6, 5}, /*budget=*/0)->set_ahead_nodes(5);
+  // Known to nobody.
+  Add(first, 12, 3, {5}, /*budget=*/2)->set_ahead_nodes(5);
+  v1::DraftRequest second = Request(/*handshake=*/false);
+  second.set_step(42);
+  // The verdict is on the answer's tree, not on that ahead.
+  v1::SequenceRequest* sequence = Add(second, 9, 3, {2, 1}, /*budget=*/2);
+  sequence->set_has_feedback(true);
+  sequence->add_accepted_nodes(0);
+  sequence->add_accepted_nodes(1);
+  Add(second, 11, 3, {6})->set_close(true);
+  second.mutable_sequences(1)->set_ahead_nodes(5);
+  std::vector<v1::DraftResponse> responses;
+  const grpc::Status status = Exchange({first, second}, &responses);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(responses.size(), 4u);
+  EXPECT_FALSE(responses[0].ahead());
+  ASSERT_EQ(responses[0].answers_size(), 4);
+  EXPECT_THAT(responses[0].answers(0).tree().tokens(), ElementsAre(2, 1));
+  EXPECT_THAT(responses[0].answers(2).tree().tokens(), ElementsAre());
+  EXPECT_EQ(responses[0].answers(3).status(), v1::SEQUENCE_STATUS_UNKNOWN);
+
+  EXPECT_TRUE(responses[1].ahead());
+  EXPECT_EQ(responses[1].step(), 41u);
+  ASSERT_EQ(responses[1].answers_size(), 2);
+  EXPECT_EQ(responses[1].answers(0).sequence_id(), 9u);
+  EXPECT_EQ(responses[1].answers(0).position(), 3u);
+  EXPECT_EQ(responses[1].answers(0).status(), v1::SEQUENCE_STATUS_OK);
+  EXPECT_THAT(responses[1].answers(0).tree().tokens(), ElementsAre(2, 1, 2, 1, 40));
+  EXPECT_EQ(responses[1].answers(1).sequence_id(), 11u);
+  EXPECT_THAT(responses[1].answers(1).tree().tokens(), ElementsAre(6, 5, 6, 5, 40));
+
+  EXPECT_EQ(responses[2].step(), 42u);
+  EXPECT_EQ(responses[2].answers(0).status(), v1::SEQUENCE_STATUS_OK)
+      << responses[2].answers(0).message();
+  // A sequence that ends needs none.
+  EXPECT_TRUE(responses[3].ahead());
+  EXPECT_EQ(responses[3].answers_size(), 0);
+  ExpectHealthy();
+}
+
 TEST_F(DraftServiceTest, DraftsOverAStream) {
   v1::DraftRequest first = Request();
   first.set_step(41);

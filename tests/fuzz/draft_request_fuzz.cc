@@ -96,6 +96,17 @@ void Serve(Drafter& drafter, uint64_t session, const v1::DraftRequest& request) 
     v1::SequenceAnswer proto;
     ToProto(answer, proto);
   }
+  std::vector<SequenceAnswer> ahead;
+  drafter.DraftAhead(session, updates, absl::InfiniteFuture(), ahead);
+  FUZZ_CHECK(ahead.size() <= updates.size());
+  for (const SequenceAnswer& answer : ahead) {
+    FUZZ_CHECK(ValidateDraftTree(answer.tree, kVocab, static_cast<int>(kMaxNodes)).ok());
+    FUZZ_CHECK(std::any_of(updates.begin(), updates.end(), [&](const SequenceUpdate& update) {
+      return update.sequence_id == answer.sequence_id && update.epoch == answer.epoch &&
+             update.position + update.tokens.size() == answer.position &&
+             answer.tree.tokens.size() <= update.ahead_nodes;
+    }));
+  }
   const DrafterStats stats = drafter.Stats();
   FUZZ_CHECK(stats.live_sequences <= 6);
   FUZZ_CHECK(stats.model_tier_bytes <= 128 << 10);

@@ -25,15 +25,34 @@ constexpr TokenId kAnswer = 7;
 // Answers every request with the one token kAnswer, unless told to misbehave.
 class FakeService final : public v1::DraftService::Service {
  public:
-  enum Mode { kGood, kSilent, kInvalid, kRefuse, kForget, kLeave, kNewTier, kNewStatus };
+  enum Mode {
+    kGood,
+    kSilent,
+    kInvalid,
+    kRefuse,
+    kForget,
+    kLeave,
+    kNewTier,
+    kNewStatus,
+    // kGood, and ahead: 3, then twice kAnswer; or a tree that is none.
+    kAhead,
+    kInvalidAhead
+  };
   std::atomic<Mode> mode = kGood;
   std::atomic<int> whole = 0;
   std::atomic<int> streams = 0;
   std::atomic<int> closes = 0;
+  // Messages sent ahead.
+  std::atomic<int> aheads = 0;
   // Of the sequence asked for last.
   std::string traceparent() const {
     absl::MutexLock lock(&mutex_);
     return traceparent_;
+  }
+  // The last message.
+  v1::DraftRequest last() const {
+    absl::MutexLock lock(&mutex_);
+    return last_;
   }
 
   grpc::Status DraftStream(
@@ -44,6 +63,10 @@ class FakeService final : public v1::DraftService::Service {
     while (stream->Read(&request)) {
       // One for the whole answer: the test may set the next as soon as it has that.
       const Mode now = mode;
+      {
+        absl::MutexLock lock(&mutex_);
+        last_ = request;
+      }
       if (now == kRefuse) return {grpc::FAILED_PRECONDITION, "foreign tokenizer"};
       if (now == kSilent) continue;
       v1::DraftResponse response;
@@ -60,6 +83,7 @@ class FakeService final : public v1::DraftService::Service {
                                                                      : v1::SEQUENCE_STATUS_OK);
         if (now == kNewStatus) answer->set_status(static_cast<v1::SequenceStatus>(77));
         answer->set_position(sequence.position() + sequence.tokens_size());
+        if (sequence.node_budget() == 0) continue;
         v1::DraftTree* tree = answer->mutable_tree();
         tree->add_tokens(now == kInvalid ? 1u << 31 : kAnswer);
         tree->add_parents(-1);
@@ -68,13 +92,38 @@ class FakeService final : public v1::DraftService::Service {
       }
       if (!stream->Write(response)) break;
       if (now == kLeave) return {grpc::UNAVAILABLE, "draining"};
+      if (now < kAhead || !stream->Write(Ahead(request, now))) continue;
+      ++aheads;
     }
     return grpc::Status::OK;
   }
 
  private:
+  static v1::DraftResponse Ahead(const v1::DraftRequest& request, Mode mode) {
+    v1::DraftResponse response;
+    response.set_step(request.step());
+    response.set_ahead(true);
+    for (const v1::SequenceRequest& sequence : request.sequences()) {
+      if (sequence.ahead_nodes() == 0) continue;
+      v1::SequenceAnswer* answer = response.add_answers();
+      answer->set_sequence_id(sequence.sequence_id());
+      answer->set_epoch(sequence.epoch());
+      answer->set_status(v1::SEQUENCE_STATUS_OK);
+      answer->set_position(sequence.position() + sequence.tokens_size());
+      v1::DraftTree* tree = answer->mutable_tree();
+      for (int i = 0; i < 3; ++i) {
+        tree->add_tokens(i == 0 ? 3 : kAnswer);
+        tree->add_parents(mode == kInvalidAhead ? 2 : i - 1);
+        tree->add_confidences(0.9f);
+        tree->add_tiers(v1::TIER_MODEL);
+      }
+    }
+    return response;
+  }
+
   mutable absl::Mutex mutex_;
   std::string traceparent_ ABSL_GUARDED_BY(mutex_);
+  v1::DraftRequest last_ ABSL_GUARDED_BY(mutex_);
 };
 
 class RemoteDraft : public testing::Test {
@@ -112,6 +161,17 @@ class RemoteDraft : public testing::Test {
     source_->Ask({&query, 1});
     source_->Take(replies);
     return replies.at(0);
+  }
+  // Asks until a draft was there ahead.
+  DraftReply AskAhead() {
+    DraftReply reply;
+    for (const absl::Time end = absl::Now() + absl::Seconds(10); absl::Now() < end;) {
+      reply = Ask();
+      if (reply.ahead) break;
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    EXPECT_TRUE(reply.ahead);
+    return reply;
   }
   bool ResumesWithin(absl::Duration limit) {
     for (const absl::Time end = absl::Now() + limit; absl::Now() < end;) {
@@ -152,6 +212,145 @@ TEST_F(RemoteDraft, SendsAgainWhatWasForgotten) {
   service_.whole = 0;
   EXPECT_EQ(Ask().tree.size(), 1);
   EXPECT_EQ(service_.whole, 1);
+}
+
+TEST_F(RemoteDraft, ADraftMadeAheadIsNotWaitedFor) {
+  RemoteDraftOptions options;
+  options.deadline = absl::Seconds(10);
+  Connect(options);
+  service_.mode = FakeService::kAhead;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  EXPECT_EQ(AskAhead().tree.tokens, (std::vector<TokenId>{kAnswer, kAnswer}));
+  // What is drafted ahead with this message answers the question after it, to which the service
+  // itself says nothing.
+  absl::SleepFor(absl::Milliseconds(200));
+  const RemoteDraftStats before = source_->remote_stats().value();
+  service_.mode = FakeService::kSilent;
+  const absl::Time start = absl::Now();
+  const DraftReply reply = Ask();
+  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+  EXPECT_TRUE(reply.ahead);
+  EXPECT_FALSE(reply.missed);
+  EXPECT_EQ(reply.tree.tokens, (std::vector<TokenId>{kAnswer, kAnswer}));
+  const RemoteDraftStats after = source_->remote_stats().value();
+  EXPECT_EQ(after.drafts, before.drafts + 1);
+  EXPECT_EQ(after.drafts_ahead, before.drafts_ahead + 1);
+  EXPECT_EQ(after.messages, before.messages);
+  EXPECT_EQ(after.deadline_misses, 0u);
+}
+
+// The service is told the tokens all the same, asked for no other draft, and not told of a verdict
+// on a tree that it does not know.
+TEST_F(RemoteDraft, TheServiceLearnsOfTokensThatWereDraftedAhead) {
+  service_.mode = FakeService::kAhead;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  AskAhead();
+  for (const absl::Time end = absl::Now() + absl::Seconds(10); absl::Now() < end;) {
+    if (service_.last().sequences_size() == 1 && service_.last().sequences(0).node_budget() == 0) {
+      break;
+    }
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  const v1::DraftRequest told = service_.last();
+  ASSERT_EQ(told.sequences_size(), 1);
+  EXPECT_EQ(told.sequences(0).node_budget(), 0u);
+  EXPECT_EQ(told.sequences(0).ahead_nodes(), 64u);
+  EXPECT_EQ(told.sequences(0).position(), tokens_.size() - 1);
+  EXPECT_EQ(told.sequences(0).tokens_size(), 1);
+
+  // This token no tree leads to.
+  tokens_.push_back(50);
+  const std::array<int32_t, 1> accepted = {0};
+  DraftQuery query;
+  query.sequence_id = 1;
+  query.tokens = tokens_;
+  query.prompt_length = 1;
+  query.node_budget = 4;
+  query.has_feedback = true;
+  query.accepted_nodes = accepted;
+  std::vector<DraftReply> replies;
+  source_->Ask({&query, 1});
+  source_->Take(replies);
+  EXPECT_FALSE(replies.at(0).ahead);
+  EXPECT_FALSE(replies.at(0).missed);
+  EXPECT_EQ(replies.at(0).tree.tokens, std::vector<TokenId>{kAnswer});
+  EXPECT_FALSE(service_.last().sequences(0).has_feedback());
+  // Of that one it does know.
+  tokens_.push_back(50);
+  query.tokens = tokens_;
+  source_->Ask({&query, 1});
+  source_->Take(replies);
+  EXPECT_FALSE(replies.at(0).missed);
+  EXPECT_TRUE(service_.last().sequences(0).has_feedback());
+}
+
+TEST_F(RemoteDraft, SequencesWithoutADraftAheadAreWaitedForBesideOthers) {
+  service_.mode = FakeService::kAhead;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  bool both = false;
+  for (int i = 0; i < 500 && !both; ++i) {
+    tokens_.push_back(3);
+    std::vector<TokenId> others(static_cast<size_t>(i) + 1, 60);
+    std::array<DraftQuery, 2> queries;
+    queries[0].tokens = others;
+    queries[1].tokens = tokens_;
+    for (size_t k = 0; k < 2; ++k) {
+      queries[k].sequence_id = 21 - k;
+      queries[k].prompt_length = 1;
+      queries[k].node_budget = 4;
+    }
+    std::vector<DraftReply> replies;
+    source_->Ask(queries);
+    source_->Take(replies);
+    ASSERT_EQ(replies.size(), 2u);
+    EXPECT_FALSE(replies[0].ahead);
+    EXPECT_EQ(replies[0].tree.tokens, std::vector<TokenId>{kAnswer});
+    both = replies[1].ahead;
+    if (both) {
+      EXPECT_EQ(replies[1].tree.tokens, (std::vector<TokenId>{kAnswer, kAnswer}));
+    }
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_TRUE(both);
+}
+
+// Nobody waits for the answer that says so.
+TEST_F(RemoteDraft, WhatWasForgottenMeanwhileIsSentAgain) {
+  service_.mode = FakeService::kAhead;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  AskAhead();
+  absl::SleepFor(absl::Milliseconds(200));
+  service_.mode = FakeService::kForget;
+  service_.whole = 0;
+  ASSERT_TRUE(Ask().ahead);
+  absl::SleepFor(absl::Milliseconds(200));
+  const DraftReply reply = Ask();
+  EXPECT_FALSE(reply.ahead);
+  EXPECT_FALSE(reply.missed);
+  EXPECT_EQ(reply.tree.tokens, std::vector<TokenId>{kAnswer});
+  EXPECT_EQ(service_.whole, 1);
+}
+
+TEST_F(RemoteDraft, AnInvalidTreeAheadIsNone) {
+  service_.mode = FakeService::kInvalidAhead;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  for (int i = 0; i < 5; ++i) {
+    absl::SleepFor(absl::Milliseconds(50));
+    const DraftReply reply = Ask();
+    EXPECT_FALSE(reply.ahead);
+    EXPECT_EQ(reply.tree.tokens, std::vector<TokenId>{kAnswer});
+  }
+  EXPECT_GE(service_.aheads, 5);
+}
+
+TEST_F(RemoteDraft, NothingIsDraftedAheadUnasked) {
+  RemoteDraftOptions options;
+  options.ahead_nodes = 0;
+  Connect(options);
+  service_.mode = FakeService::kAhead;
+  ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
+  for (int i = 0; i < 5; ++i) EXPECT_FALSE(Ask().ahead);
+  EXPECT_EQ(service_.last().sequences(0).ahead_nodes(), 0u);
 }
 
 // The stream waits for one answer at a time.

@@ -287,7 +287,7 @@ TEST(SequenceTrace, AStepBeginsWithAQuestionThatIsAskedAheadOfIt) {
   absl::SleepFor(absl::Milliseconds(300));
   SequenceTrace::Pass pass;
   pass.step_start = SteadyNow();
-  sequence.OnDraft(/*wait_start=*/pass.step_start, 3, /*missed=*/false);
+  sequence.OnDraft(/*wait_start=*/pass.step_start, DraftReply());
   pass.forward_start = pass.forward_end = SteadyNow();
   sequence.OnPass(pass);
   const Spans spans = file.Spans();

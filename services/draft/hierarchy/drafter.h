@@ -33,6 +33,7 @@ struct SequenceUpdate {
   std::string tenant;
   Policy policy = Policy::kDefault;
   std::span<const RowRanking> rankings;
+  uint32_t ahead_nodes = 0;
 };
 
 enum class SequenceStatus : uint8_t { kOk = 1, kUnknown = 2, kInvalid = 3, kExhausted = 4 };
@@ -103,6 +104,11 @@ class Drafter {
   // the updates waits for Learn, so that nobody who waits for drafts waits for that.
   virtual void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
                      std::vector<SequenceAnswer>& answers) = 0;
+  // Drafts ahead for those of a Draft's updates that have ahead_nodes and whose sequences stand
+  // where they left them, with trees that Draft's own does not limit: answers are for those alone,
+  // all of them kOk. Changes nothing, also not the last tree, which feedback judges.
+  virtual void DraftAhead(uint64_t session, std::span<const SequenceUpdate> updates,
+                          absl::Time deadline, std::vector<SequenceAnswer>& answers) = 0;
   // Learns what the session's updates so far teach, closes and evictions included; to be called
   // when the answers are passed on. What is left undone the session's next Draft, or its end, does
   // first. What a closed or evicted sequence holds counts as free at once, and is freed by this.

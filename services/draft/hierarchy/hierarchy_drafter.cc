@@ -103,6 +103,9 @@ struct Pending {
   SequenceAnswer* answer = nullptr;
 };
 
+// Whether a tree is the answer, or goes past it.
+enum class TreeUse : uint8_t { kAnswer, kAhead };
+
 // Lock order: slots of one batch by address, then a tier's or calibration's own; no other lock is
 // held while another is taken.
 class HierarchyDrafter final : public Drafter {
@@ -117,6 +120,8 @@ class HierarchyDrafter final : public Drafter {
   void CloseSession(uint64_t session) override;
   void Draft(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
              std::vector<SequenceAnswer>& answers) override;
+  void DraftAhead(uint64_t session, std::span<const SequenceUpdate> updates, absl::Time deadline,
+                  std::vector<SequenceAnswer>& answers) override;
   void Learn(uint64_t session) override;
   absl::Status DraftOnce(const OnceRequest& once, DraftTree& tree) override;
   DrafterStats Stats() const override;
@@ -146,11 +151,12 @@ class HierarchyDrafter final : public Drafter {
   Lesson LessonOf(const SequenceUpdate& update, const std::shared_ptr<Slot>& slot,
                   const Sequence& sequence) const;
   // Drafts for all of `pending`, which are different slots, and empties it.
-  void DraftPending(int64_t vocab_size, absl::Time deadline, std::vector<Pending>& pending);
+  void DraftPending(int64_t vocab_size, absl::Time deadline, TreeUse use,
+                    std::vector<Pending>& pending);
   void CountAnswers(std::span<const SequenceAnswer> answers);
   // Needs the slot's lock for `sequence`.
-  TreeRequest RequestFor(const SequenceUpdate& update, const Sequence& sequence,
-                         int64_t vocab_size) const;
+  TreeRequest RequestFor(const SequenceUpdate& update, const Sequence& sequence, int64_t vocab_size,
+                         uint32_t nodes) const;
 
   // Takes the slot out of the session if it is still there, and retires it.
   std::unique_ptr<Sequence> Remove(Session& session, uint64_t sequence_id,
@@ -314,7 +320,7 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
     } else {
       // A sequence that comes twice is drafted for in between.
       if (updates.size() > 1 && !ids.insert(updates[i].sequence_id).second) {
-        DraftPending(open->vocab_size, deadline, pending);
+        DraftPending(open->vocab_size, deadline, TreeUse::kAnswer, pending);
         ids = {updates[i].sequence_id};
       }
       if (auto slot = Apply(*open, updates[i], deadline, answer); slot != nullptr) {
@@ -322,8 +328,38 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
       }
     }
   }
-  if (!pending.empty()) DraftPending(open->vocab_size, deadline, pending);
+  if (!pending.empty()) {
+    DraftPending(open->vocab_size, deadline, TreeUse::kAnswer, pending);
+  }
   CountAnswers(answers);
+}
+
+void HierarchyDrafter::DraftAhead(uint64_t session, std::span<const SequenceUpdate> updates,
+                                  absl::Time deadline, std::vector<SequenceAnswer>& answers) {
+  answers.clear();
+  const std::shared_ptr<Session> open = FindSession(session);
+  if (open == nullptr || updates.size() > options_.limits.max_batch) return;
+  // Room for all, so that none moves.
+  answers.reserve(updates.size());
+  std::vector<Pending> pending;
+  absl::flat_hash_set<uint64_t> ids;
+  for (const SequenceUpdate& update : updates) {
+    if (update.ahead_nodes == 0 || update.close || !ids.insert(update.sequence_id).second) continue;
+    std::shared_ptr<Slot> slot;
+    {
+      absl::MutexLock lock(&open->mutex);
+      const auto it = open->slots.find(update.sequence_id);
+      if (it != open->slots.end()) slot = it->second;
+    }
+    if (slot == nullptr) continue;
+    SequenceAnswer& answer = answers.emplace_back();
+    answer.sequence_id = update.sequence_id;
+    answer.epoch = update.epoch;
+    answer.position = update.position + static_cast<uint32_t>(update.tokens.size());
+    pending.push_back({std::move(slot), &update, &answer});
+  }
+  DraftPending(open->vocab_size, deadline, TreeUse::kAhead, pending);
+  std::erase_if(answers, [](const SequenceAnswer& answer) { return answer.tree.empty(); });
 }
 
 void HierarchyDrafter::CountAnswers(std::span<const SequenceAnswer> answers) {
@@ -371,7 +407,7 @@ std::shared_ptr<Slot> HierarchyDrafter::Apply(Session& session, const SequenceUp
 }
 
 // The analysis cannot follow a set of locks.
-void HierarchyDrafter::DraftPending(int64_t vocab_size, absl::Time deadline,
+void HierarchyDrafter::DraftPending(int64_t vocab_size, absl::Time deadline, TreeUse use,
                                     std::vector<Pending>& pending) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   // All batches lock in this order, whatever sequences a client puts into them.
   std::sort(pending.begin(), pending.end(),
@@ -382,27 +418,36 @@ void HierarchyDrafter::DraftPending(int64_t vocab_size, absl::Time deadline,
   for (const Pending& one : pending) {
     // Null if evicted since: what was applied is lost, and the next message finds out.
     const Sequence* sequence = one.slot->sequence.get();
-    if (sequence == nullptr || one.update->node_budget == 0) continue;
-    requests.push_back(RequestFor(*one.update, *sequence, vocab_size));
+    const uint32_t nodes =
+        use == TreeUse::kAnswer ? one.update->node_budget : one.update->ahead_nodes;
+    if (sequence == nullptr || nodes == 0) continue;
+    // Not so where an update was refused, which DraftAhead does not know.
+    if (sequence->epoch() != one.answer->epoch ||
+        sequence->tokens().size() != one.answer->position) {
+      continue;
+    }
+    requests.push_back(RequestFor(*one.update, *sequence, vocab_size, nodes));
     requests.back().tree = &one.answer->tree;
   }
   trees_.Draft(requests, deadline);
   for (const Pending& one : pending) {
-    if (one.slot->sequence != nullptr) one.slot->sequence->set_last_tree(one.answer->tree);
+    if (use == TreeUse::kAnswer && one.slot->sequence != nullptr) {
+      one.slot->sequence->set_last_tree(one.answer->tree);
+    }
     one.slot->mutex.Unlock();
   }
   pending.clear();
 }
 
 TreeRequest HierarchyDrafter::RequestFor(const SequenceUpdate& update, const Sequence& sequence,
-                                         int64_t vocab_size) const {
+                                         int64_t vocab_size, uint32_t nodes) const {
   TreeRequest request;
   request.predicted = sequence.predicted();
   if (options_.use_context) request.context_tier = &sequence.context();
   request.key = &sequence.model_key();
   request.context = sequence.tokens();
   request.policy = update.policy;
-  request.limits.node_budget = std::min(update.node_budget, options_.limits.max_nodes);
+  request.limits.node_budget = std::min(nodes, options_.limits.max_nodes);
   request.limits.max_depth = update.max_depth;
   request.limits.vocab_size = vocab_size;
   return request;
@@ -484,9 +529,10 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
         // Before the context tier holds them. A verifier that wants no drafts need not wait for
         // this either.
         Observation observation;
-        if (update.has_feedback || update.node_budget > 0) {
-          observation = trees_.Observe(RequestFor(update, *sequence, session.vocab_size),
-                                       update.tokens, deadline);
+        if (update.has_feedback || update.node_budget > 0 || update.ahead_nodes > 0) {
+          observation =
+              trees_.Observe(RequestFor(update, *sequence, session.vocab_size, update.node_budget),
+                             update.tokens, deadline);
         }
         sequence->Append(update.tokens);
         lesson = LessonOf(update, slot, *sequence);

@@ -157,17 +157,22 @@ grpc::Status DraftService::AnswerMessages(
     counters_.service_seconds.Observe(absl::ToDoubleSeconds(elapsed));
     response.set_service_time_us(static_cast<uint32_t>(
         std::clamp<int64_t>(absl::ToInt64Microseconds(elapsed), 0, UINT32_MAX)));
+    if (!stream->Write(response)) break;
+    // The verifier has its drafts, and what it computes with them takes longer than this.
+    const absl::Time answered = SteadyNow();
+    drafter_->Learn(session.id());
+    const absl::Time learned = SteadyNow();
+    counters_.learn_seconds.Observe(absl::ToDoubleSeconds(learned - answered));
+    if (DraftAhead(request, session.id(), updates, learned, answers, response) &&
+        !stream->Write(response)) {
+      break;
+    }
     if (large) {
       // A message's memory is kept for the next one; a large one's would be for the stream's life.
       request = v1::DraftRequest();
       updates = {};
       rankings = {};
     }
-    if (!stream->Write(response)) break;
-    // The verifier has its drafts, and what it computes with them takes longer than this.
-    const absl::Time answered = SteadyNow();
-    drafter_->Learn(session.id());
-    counters_.learn_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - answered));
     if (!registered.SetBusy(false)) {
       return grpc::Status(grpc::UNAVAILABLE, "the draft service shuts down");
     }
@@ -175,6 +180,20 @@ grpc::Status DraftService::AnswerMessages(
   // Read fails at the client's half-close, but also when the stream broke; the status then reaches
   // nobody, or gRPC has sent its own.
   return grpc::Status::OK;
+}
+
+bool DraftService::DraftAhead(const v1::DraftRequest& request, uint64_t session,
+                              std::span<const SequenceUpdate> updates, absl::Time start,
+                              std::vector<SequenceAnswer>& answers, v1::DraftResponse& response) {
+  const auto asks = [](const SequenceUpdate& update) { return update.ahead_nodes > 0; };
+  if (std::none_of(updates.begin(), updates.end(), asks)) return false;
+  drafter_->DraftAhead(session, updates, DeadlineOf(request.deadline_us(), start), answers);
+  response.Clear();
+  response.set_step(request.step());
+  response.set_ahead(true);
+  for (const SequenceAnswer& answer : answers) ToProto(answer, *response.add_answers());
+  counters_.ahead_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - start));
+  return true;
 }
 
 grpc::Status DraftService::DraftOnce(grpc::ServerContext* context,

@@ -6,8 +6,11 @@
 #include <grpcpp/support/status.h>
 #include <grpcpp/support/sync_stream.h>
 
+#include <span>
 #include <string>
+#include <vector>
 
+#include "absl/time/time.h"
 #include "common/metrics/counter.h"
 #include "common/metrics/histogram.h"
 #include "common/rpc/parsing_service.h"
@@ -48,6 +51,8 @@ class DraftService final : public rpc::ParsingService {
     metrics::SecondsHistogram service_seconds;
     // What was learned from a message, after its answer.
     metrics::SecondsHistogram learn_seconds;
+    // Drafting ahead for one, after that.
+    metrics::SecondsHistogram ahead_seconds;
   };
   const Counters& counters() const { return counters_; }
 
@@ -59,6 +64,10 @@ class DraftService final : public rpc::ParsingService {
   grpc::Status AnswerMessages(
       grpc::ServerContext* context,
       grpc::ServerReaderWriter<v1::DraftResponse, grpc::ByteBuffer>* stream);
+  // Drafts ahead where the message asks for that: `response` is then what to send.
+  bool DraftAhead(const v1::DraftRequest& request, uint64_t session,
+                  std::span<const SequenceUpdate> updates, absl::Time start,
+                  std::vector<SequenceAnswer>& answers, v1::DraftResponse& response);
 
   Drafter* const drafter_;
   const std::string tokenizer_fingerprint_;

@@ -21,6 +21,9 @@ void CollectService(const DraftService& service, const std::string& version, met
   page.AddHistogram("strata_draft_learn_seconds",
                     "Learning from a message, after its answer is out.",
                     counters.learn_seconds.Snapshot());
+  page.AddHistogram("strata_draft_ahead_seconds",
+                    "Drafting ahead while the verifier computes, after the answer is out.",
+                    counters.ahead_seconds.Snapshot());
 }
 
 }  // namespace strata::draft

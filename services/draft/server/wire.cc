@@ -51,6 +51,7 @@ SequenceUpdate UpdateOf(const v1::SequenceRequest& request) {
   update.close = request.close();
   update.tenant = request.tenant();
   update.policy = PolicyOf(request.policy());
+  update.ahead_nodes = request.ahead_nodes();
   return update;
 }
 

@@ -40,6 +40,8 @@ struct DraftReply {
   DraftTree tree;
   // True if no answer came in time (the tree is then empty or from the fallback).
   bool missed = false;
+  // True if it was drafted while an earlier step ran (never with `missed`): nobody waited.
+  bool ahead = false;
 };
 
 // How a draft service that is reached over the network has served so far.
@@ -54,6 +56,9 @@ struct RemoteDraftStats {
   uint64_t streams_broken = 0;
   // Sequences that the service had forgotten, sent once more.
   uint64_t forgotten = 0;
+  // Drafts asked for, of all sequences, and those of them that had been drafted ahead.
+  uint64_t drafts = 0;
+  uint64_t drafts_ahead = 0;
   bool breaker_open = false;
   // Seconds from sending to the answer.
   metrics::HistogramSnapshot round_trip;

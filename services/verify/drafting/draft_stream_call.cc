@@ -51,7 +51,7 @@ bool DraftStreamCall::TrySend(v1::DraftRequest& request, absl::Time deadline) {
   changed_.WaitUntil(mutex_, deadline, ready);
   if (ended_ || writing_) return false;
   awaited_step_ = request.step();
-  answered_ = false;
+  answered_ = has_ahead_ = false;
   outgoing_.Swap(&request);
   writing_ = true;
   StartWrite(&outgoing_);
@@ -66,6 +66,14 @@ bool DraftStreamCall::Await(absl::Time deadline, v1::DraftResponse& response, ab
   answered_ = false;
   response.Swap(&answer_);
   if (arrival != nullptr) *arrival = arrival_;
+  return true;
+}
+
+bool DraftStreamCall::TakeAhead(v1::DraftResponse& response) {
+  absl::MutexLock lock(&mutex_);
+  if (!has_ahead_) return false;
+  has_ahead_ = false;
+  response.Swap(&ahead_);
   return true;
 }
 
@@ -85,7 +93,12 @@ void DraftStreamCall::OnReadDone(bool ok) {
   {
     absl::MutexLock lock(&mutex_);
     if (ok) {
-      if (incoming_.step() == awaited_step_) {
+      if (incoming_.step() != awaited_step_) {
+        // Late.
+      } else if (incoming_.ahead()) {
+        ahead_.Swap(&incoming_);
+        has_ahead_ = true;
+      } else {
         answer_.Swap(&incoming_);
         answered_ = true;
         arrival_ = SteadyNow();

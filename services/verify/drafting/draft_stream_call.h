@@ -26,6 +26,8 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   // at the deadline, or when the stream ends. Answers to earlier steps are dropped.
   bool Await(absl::Time deadline, v1::DraftResponse& response, absl::Time* arrival = nullptr)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // Takes what was drafted ahead with the step sent last. False if it has not come.
+  bool TakeAhead(v1::DraftResponse& response) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Whether the stream can carry nothing more.
   bool ended() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -60,6 +62,8 @@ class DraftStreamCall final : public grpc::ClientBidiReactor<v1::DraftRequest, v
   bool answered_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time arrival_ ABSL_GUARDED_BY(mutex_);
   v1::DraftResponse answer_ ABSL_GUARDED_BY(mutex_);
+  bool has_ahead_ ABSL_GUARDED_BY(mutex_) = false;
+  v1::DraftResponse ahead_ ABSL_GUARDED_BY(mutex_);
 };
 
 // Starts streams, and outlives them. The last reference to a stream may be gRPC's own, dropped on a

@@ -17,6 +17,7 @@
 #include "common/base/steady_clock.h"
 #include "services/verify/drafting/draft_stream_call.h"
 #include "services/verify/drafting/draft_wire.h"
+#include "services/verify/drafting/look_ahead.h"
 #include "spdlog/spdlog.h"
 
 namespace strata::verify {
@@ -33,6 +34,10 @@ constexpr absl::Duration kRefusedSequencePause = absl::Seconds(1);
 // What does not fit goes with a later step; a sequence that never fits is drafted for locally.
 constexpr size_t kMaxMessageTokens = size_t{5} << 19;
 constexpr absl::Duration kComplaintInterval = absl::Seconds(10);
+// Nodes drafted ahead for one message, some two milliseconds of the service's time; and for one
+// sequence, or it is not worth asking for any.
+constexpr uint32_t kMaxAheadNodes = 1024;
+constexpr uint32_t kMinAheadNodes = 16;
 
 class RemoteDraftSource final : public DraftSource {
  public:
@@ -67,6 +72,8 @@ class RemoteDraftSource final : public DraftSource {
     stats.streams = counters_.streams.value();
     stats.streams_broken = counters_.streams_broken.value();
     stats.forgotten = counters_.forgotten.value();
+    stats.drafts = counters_.drafts.value();
+    stats.drafts_ahead = counters_.drafts_ahead.value();
     stats.breaker_open = counters_.breaker_open.value() != 0;
     stats.round_trip = counters_.round_trip.Snapshot();
     return stats;
@@ -79,6 +86,8 @@ class RemoteDraftSource final : public DraftSource {
     question_ = Question::kNone;
     const absl::Time start = SteadyNow();
     deadline_ = start + options_.deadline;
+    CollectAhead();
+    LookUpAhead();
     if (queries_.empty() || !breaker_.Allows(start) || !EnsureStream(start)) return;
     for (size_t i = 0; i < queries_.size(); ++i) {
       if (start >= sequences_[queries_[i].sequence_id].not_before) unanswered_.push_back(i);
@@ -87,8 +96,12 @@ class RemoteDraftSource final : public DraftSource {
   }
 
   void Take(std::vector<DraftReply>& replies) override {
-    if (!TakeAnswers()) {
-      for (const DraftQuery& query : queries_) sequences_[query.sequence_id].offered = false;
+    TakeAnswers();
+    for (size_t i = 0; i < queries_.size(); ++i) {
+      // The verdict will be on another tree than the last that the service remembers.
+      if (replies_[i].missed || replies_[i].ahead) {
+        sequences_[queries_[i].sequence_id].offered = false;
+      }
     }
     question_ = Question::kNone;
     counters_.breaker_open.Set(breaker_.closed() ? 0 : 1);
@@ -100,12 +113,13 @@ class RemoteDraftSource final : public DraftSource {
 
   void Close(uint64_t sequence_id, std::span<const TokenId> tokens) override {
     fallback_->Close(sequence_id, tokens);
+    look_ahead_.Forget(sequence_id);
     const auto it = sequences_.find(sequence_id);
     if (it == sequences_.end()) return;
     const Known known = it->second;
     sequences_.erase(it);
     // While a question is open its answer is the one that the stream waits for.
-    const bool open = question_ == Question::kSent;
+    const bool open = question_ == Question::kSent || question_ == Question::kUnawaited;
     if (call_ == nullptr || (!open && call_->ended()) || !breaker_.closed()) return;
     if (known.stream != stream_ || known.sent == 0 || known.sent > tokens.size()) return;
     if (pending_closes_.size() >= kMaxPendingCloses) pending_closes_.DeleteSubrange(0, 1);
@@ -147,11 +161,53 @@ class RemoteDraftSource final : public DraftSource {
     // The stream did not take it in time.
     kUnsent,
     kSent,
+    // Sent, but all drafts are there already.
+    kUnawaited,
   };
 
-  // Waits for the answers to what Ask asked. False if there is none to speak of.
-  bool TakeAnswers() {
-    if (question_ == Question::kNone) return false;
+  // Takes what has come since the last question was asked: trees drafted ahead, and what became of
+  // sequences whose answers were not waited for.
+  void CollectAhead() {
+    if (call_ == nullptr) return;
+    v1::DraftResponse response;
+    if (call_->Await(absl::InfinitePast(), response)) {
+      for (const v1::SequenceAnswer& answer : response.answers()) {
+        const auto it = sequences_.find(answer.sequence_id());
+        if (it != sequences_.end() && it->second.epoch == answer.epoch()) {
+          TakeStatus(answer, it->second);
+        }
+      }
+    }
+    if (!call_->TakeAhead(response)) return;
+    for (const v1::SequenceAnswer& answer : response.answers()) {
+      const auto it = sequences_.find(answer.sequence_id());
+      if (it == sequences_.end() || it->second.epoch != answer.epoch()) continue;
+      absl::StatusOr<DraftTree> tree =
+          TreeFromProto(answer.tree(), identity_.vocab_size, options_.ahead_nodes);
+      if (!tree.ok()) {
+        Complain("draft service sent an invalid tree ahead: {}",
+                 std::string(tree.status().message()));
+        continue;
+      }
+      look_ahead_.Keep(answer.sequence_id(), answer.position(), *std::move(tree));
+    }
+  }
+
+  // Answers what can be answered from trees drafted ahead.
+  void LookUpAhead() {
+    for (size_t i = 0; i < queries_.size(); ++i) {
+      const DraftQuery& query = queries_[i];
+      DraftTree tree = look_ahead_.Take(query.sequence_id, query.tokens, query.node_budget);
+      if (tree.empty()) continue;
+      replies_[i] = {.tree = std::move(tree), .ahead = true};
+      counters_.drafts_ahead.Add(1);
+    }
+    counters_.drafts.Add(queries_.size());
+  }
+
+  // Waits for the answers to what Ask asked, if that needs any.
+  void TakeAnswers() {
+    if (question_ == Question::kNone || question_ == Question::kUnawaited) return;
     bool answered = false;
     // The second round sends again, whole, what the service did not know.
     for (int round = 0; round < 2 && question_ == Question::kSent; ++round) {
@@ -172,7 +228,6 @@ class RemoteDraftSource final : public DraftSource {
     } else {
       OnMiss(SteadyNow());
     }
-    return answered;
   }
 
   // Leaves out what one message has no room for.
@@ -209,10 +264,23 @@ class RemoteDraftSource final : public DraftSource {
     v1::DraftRequest request;
     request.set_deadline_us(
         static_cast<uint32_t>(std::clamp<int64_t>(absl::ToInt64Microseconds(left), 1, UINT32_MAX)));
-    for (const size_t i : unanswered_) FillRequest(queries_[i], request.add_sequences());
+    uint32_t ahead =
+        std::min(options_.ahead_nodes, kMaxAheadNodes / static_cast<uint32_t>(unanswered_.size()));
+    if (ahead < kMinAheadNodes) ahead = 0;
+    bool awaited = false;
+    for (const size_t i : unanswered_) {
+      v1::SequenceRequest* sequence = request.add_sequences();
+      FillRequest(queries_[i], sequence);
+      sequence->set_ahead_nodes(ahead);
+      if (replies_[i].ahead) {
+        sequence->set_node_budget(0);
+      } else {
+        awaited = true;
+      }
+    }
     if (!Send(request, deadline_)) return;
-    question_ = Question::kSent;
-    counters_.messages.Add(1);
+    question_ = awaited ? Question::kSent : Question::kUnawaited;
+    if (awaited) counters_.messages.Add(1);
     for (const size_t i : unanswered_) {
       Known& known = sequences_[queries_[i].sequence_id];
       known.stream = stream_;
@@ -274,6 +342,19 @@ class RemoteDraftSource final : public DraftSource {
     }
   }
 
+  // Takes what the service says of a sequence; false if it does not hold it.
+  bool TakeStatus(const v1::SequenceAnswer& answer, Known& known) {
+    if (answer.status() == v1::SEQUENCE_STATUS_OK) return true;
+    known.sent = 0;
+    if (answer.status() == v1::SEQUENCE_STATUS_UNKNOWN) {
+      counters_.forgotten.Add(1);
+    } else {
+      Complain("draft service refused a sequence: {}", answer.message());
+      known.not_before = SteadyNow() + kRefusedSequencePause;
+    }
+    return false;
+  }
+
   // True if the sequence must be sent again, whole.
   bool TakeAnswer(const DraftQuery& query, const v1::SequenceAnswer& answer, DraftReply& reply) {
     Known& known = sequences_[query.sequence_id];
@@ -283,18 +364,8 @@ class RemoteDraftSource final : public DraftSource {
       known.sent = 0;
       return false;
     }
-    switch (answer.status()) {
-      case v1::SEQUENCE_STATUS_OK:
-        break;
-      case v1::SEQUENCE_STATUS_UNKNOWN:
-        known.sent = 0;
-        counters_.forgotten.Add(1);
-        return true;
-      default:
-        Complain("draft service refused a sequence: {}", answer.message());
-        known.sent = 0;
-        known.not_before = SteadyNow() + kRefusedSequencePause;
-        return false;
+    if (!TakeStatus(answer, known)) {
+      return !reply.ahead && answer.status() == v1::SEQUENCE_STATUS_UNKNOWN;
     }
     reply.missed = false;
     if (answer.position() != query.tokens.size()) {
@@ -303,6 +374,7 @@ class RemoteDraftSource final : public DraftSource {
       known.sent = 0;
       return false;
     }
+    if (reply.ahead) return false;
     absl::StatusOr<DraftTree> tree =
         TreeFromProto(answer.tree(), identity_.vocab_size, query.node_budget);
     if (!tree.ok()) {
@@ -310,6 +382,7 @@ class RemoteDraftSource final : public DraftSource {
       return false;
     }
     known.offered = true;
+    look_ahead_.LearnAwaited(*tree);
     reply.tree = *std::move(tree);
     return false;
   }
@@ -461,6 +534,8 @@ class RemoteDraftSource final : public DraftSource {
     metrics::Counter streams;
     metrics::Counter streams_broken;
     metrics::Counter forgotten;
+    metrics::Counter drafts;
+    metrics::Counter drafts_ahead;
     metrics::Gauge breaker_open;
     metrics::SecondsHistogram round_trip;
   };
@@ -481,13 +556,14 @@ class RemoteDraftSource final : public DraftSource {
   bool refusal_logged_ = false;
   absl::Time next_complaint_ = absl::InfinitePast();
   absl::flat_hash_map<uint64_t, Known> sequences_;
+  LookAhead look_ahead_;
   // Of the last Ask, until Take.
   std::vector<DraftQuery> queries_;
   std::vector<DraftReply> replies_;
   absl::Time deadline_;
   Question question_ = Question::kNone;
   absl::Time sent_at_;
-  // Indices in queries_ of what was sent and not yet answered.
+  // Indices in queries_ of what was sent and not yet answered, in the message's order.
   std::vector<size_t> unanswered_;
   google::protobuf::RepeatedPtrField<v1::SequenceRequest> pending_closes_;
 };

@@ -18,6 +18,9 @@ namespace strata::verify {
 struct RemoteDraftOptions {
   // Longest wait for the drafts of one step, resends included.
   absl::Duration deadline = absl::Milliseconds(20);
+  // Nodes of the tree that the service drafts ahead for each sequence while a step runs (of fewer
+  // where there are many sequences); 0: none. A draft that is found in it is not waited for.
+  uint32_t ahead_nodes = 64;
   CircuitBreakerOptions breaker;
   // Longest pause after the service refused this verifier (FAILED_PRECONDITION: a foreign
   // tokenizer). The first is as short as after a broken stream, because another replica may take

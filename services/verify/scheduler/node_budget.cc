@@ -99,15 +99,6 @@ class Order {
 
 }  // namespace
 
-std::vector<double> PathProbabilities(const DraftTree& tree) {
-  std::vector<double> path(tree.tokens.size());
-  for (size_t i = 0; i < path.size(); ++i) {
-    const double above = tree.parents[i] < 0 ? 1.0 : path[static_cast<size_t>(tree.parents[i])];
-    path[i] = above * std::clamp(static_cast<double>(tree.confidences[i]), 0.0, 1.0);
-  }
-  return path;
-}
-
 std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offers,
                                                      int64_t other_rows, int64_t slowed) {
   std::vector<Candidate> candidates;

@@ -68,9 +68,6 @@ class NodeBudget {
   int next_skip_ = 1;
 };
 
-// Probability of each node's path: the product of the confidences from the root to it.
-std::vector<double> PathProbabilities(const DraftTree& tree);
-
 }  // namespace strata::verify
 
 #endif  // STRATA_SERVICES_VERIFY_SCHEDULER_NODE_BUDGET_H_

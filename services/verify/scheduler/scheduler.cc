@@ -386,7 +386,7 @@ void Scheduler::TakeDrafts() {
   for (size_t i = 0; i < asked_.size() && i < replies.size(); ++i) {
     LiveSequence& sequence = *asked_[i].sequence;
     sequence.stats().draft_time += draft_wait_;
-    sequence.trace().OnDraft(start, replies[i].tree.size(), replies[i].missed);
+    sequence.trace().OnDraft(start, replies[i]);
     if (replies[i].missed) {
       ++sequence.stats().draft_misses;
       counters_.draft_misses.Add(1);

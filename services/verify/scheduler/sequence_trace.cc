@@ -41,15 +41,16 @@ trace::Context SequenceTrace::Ask(uint32_t budget) {
   return {request_.context.trace_id, draft_id_, /*sampled=*/true};
 }
 
-void SequenceTrace::Draft(absl::Time wait_start, int64_t nodes, bool missed) {
+void SequenceTrace::Draft(absl::Time wait_start, const DraftReply& reply) {
   if (draft_id_ == kNone) return;
   const absl::Time now = SteadyNow();
   trace::Span span = NewSpan("draft", std::exchange(draft_id_, kNone), step_id_, asked_, now);
   span.kind = trace::SpanKind::kClient;
   span.Add("strata.node_budget", int64_t{budget_});
-  span.Add("strata.nodes", nodes);
+  span.Add("strata.nodes", int64_t{reply.tree.size()});
   span.Add("strata.wait_seconds", absl::ToDoubleSeconds(now - std::max(wait_start, asked_)));
-  span.AddFlag("strata.missed", missed);
+  span.AddFlag("strata.missed", reply.missed);
+  span.AddFlag("strata.ahead", reply.ahead);
   request_.tracer->Record(std::move(span));
 }
 
@@ -100,7 +101,7 @@ void SequenceTrace::Take(const Pass& pass) {
 
 void SequenceTrace::Interrupt() {
   const absl::Time now = SteadyNow();
-  if (draft_id_ != kNone) Draft(now, 0, /*missed=*/true);
+  if (draft_id_ != kNone) Draft(now, {.tree = {}, .missed = true});
   if (step_id_ != kNone) {
     request_.tracer->Record(NewSpan("step", std::exchange(step_id_, kNone),
                                     request_.context.span_id, step_start_, now));

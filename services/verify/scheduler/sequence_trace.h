@@ -6,6 +6,7 @@
 
 #include "absl/time/time.h"
 #include "common/trace/tracer.h"
+#include "services/verify/drafting/draft_source.h"
 
 namespace strata::verify {
 
@@ -31,8 +32,8 @@ class SequenceTrace {
     return request_.context.sampled ? std::optional(request_.context) : std::nullopt;
   }
   // The answer is there; the scheduler stood still for it from `wait_start` on.
-  void OnDraft(absl::Time wait_start, int64_t nodes, bool missed) {
-    if (request_.on()) Draft(wait_start, nodes, missed);
+  void OnDraft(absl::Time wait_start, const DraftReply& reply) {
+    if (request_.on()) Draft(wait_start, reply);
   }
 
   // A forward pass that the request took part in, when its logits have been taken.
@@ -62,7 +63,7 @@ class SequenceTrace {
 
  private:
   trace::Context Ask(uint32_t budget);
-  void Draft(absl::Time wait_start, int64_t nodes, bool missed);
+  void Draft(absl::Time wait_start, const DraftReply& reply);
   void Take(const Pass& pass);
   void Interrupt();
   trace::Span NewSpan(std::string_view name, const trace::SpanId& id, const trace::SpanId& parent,

@@ -119,6 +119,11 @@ void AddDrafting(CLI::App& app, Flags& flags, std::string& budget) {
                  "Longest wait for the drafts of a step")
       ->check(CLI::Range(0.1, 10000.0))
       ->capture_default_str();
+  app.add_option("--draft-ahead", flags.draft_ahead_nodes,
+                 "With a draft service: nodes of the tree that it drafts ahead for a request while "
+                 "a step runs, so that many drafts need not be waited for; 0: none")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
   app.add_option("--draft-nodes", flags.scheduler.draft_nodes,
                  "Most draft nodes a step of a request that does not say")
       ->check(CLI::Range(0, 256))

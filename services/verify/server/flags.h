@@ -32,6 +32,7 @@ struct Flags {
   std::string draft;
   std::string draft_address;
   double draft_deadline_ms = 20;
+  uint32_t draft_ahead_nodes = 64;
   bool draft_tls = false;
   rpc::TlsFiles draft_tls_files;
   draft::HierarchyFlags hierarchy;

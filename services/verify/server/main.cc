@@ -102,6 +102,7 @@ absl::StatusOr<std::unique_ptr<DraftSource>> MakeRemoteSource(
   if (!fallback.ok()) return fallback.status();
   RemoteDraftOptions options;
   options.deadline = deadline;
+  options.ahead_nodes = flags.draft_ahead_nodes;
   options.renew_channel = DraftChannels(flags.draft_address, std::move(credentials));
   auto channel = options.renew_channel();
   return NewRemoteDraftSource(std::move(channel), identity, options, *std::move(fallback));

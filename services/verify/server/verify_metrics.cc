@@ -180,6 +180,11 @@ void CollectDrafting(const Scheduler& scheduler, Page& page) {
   page.AddCounter("strata_verify_draft_forgotten_sequences_total",
                   "Sequences that the draft service did not know any more.",
                   static_cast<double>(remote->forgotten));
+  page.AddCounter("strata_verify_drafts_total", "Drafts wanted for a request's step.",
+                  static_cast<double>(remote->drafts));
+  page.AddCounter("strata_verify_drafts_ahead_total",
+                  "Of those, drafts that had come before their step began, so that nobody waited.",
+                  static_cast<double>(remote->drafts_ahead));
   page.AddGauge("strata_verify_draft_breaker_open",
                 "1 if the circuit breaker is open: the draft service is not asked.",
                 remote->breaker_open ? 1 : 0);
