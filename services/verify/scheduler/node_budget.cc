@@ -102,9 +102,9 @@ class Order {
 std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offers,
                                                      int64_t other_rows, int64_t slowed) {
   std::vector<Candidate> candidates;
-  int64_t pairs = 0;
+  int64_t plain_pairs = 0;
   for (size_t i = 0; i < offers.size(); ++i) {
-    pairs += offers[i].context;
+    plain_pairs += offers[i].context;
     if (offers[i].tree == nullptr) continue;
     const std::vector<double> path = PathProbabilities(*offers[i].tree);
     for (size_t node = 0; node < path.size(); ++node) {
@@ -125,19 +125,22 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
   std::vector<Candidate*> taken;
   size_t best = candidates.size();
   if (cost_.known() && !offers.empty()) {
-    const int64_t plain_rows = static_cast<int64_t>(offers.size()) + other_rows;
+    const auto plain_rows = static_cast<int64_t>(offers.size());
     double tokens = static_cast<double>(offers.size());
-    const double plain_seconds = cost_.Estimate(plain_rows, pairs);
+    // Without the prompts' rows, but that draft rows come on top of those, too.
+    const double plain_seconds = cost_.Estimate(plain_rows, plain_pairs);
     const double plain_rate = tokens / plain_seconds;
     LongestStep longest(offers, slowed);
     Order order(candidates, offers.size());
     double best_tokens = tokens;
     double best_seconds = plain_seconds;
+    int64_t pairs = 0;
     best = 0;
     for (Candidate* next = order.Likeliest(); next != nullptr; next = order.Likeliest()) {
-      const int64_t rows = plain_rows + static_cast<int64_t>(taken.size()) + 1;
       const auto seconds_with = [&](const Candidate& candidate) {
-        return cost_.Estimate(rows, pairs + offers[static_cast<size_t>(candidate.offer)].context);
+        return plain_seconds +
+               cost_.Added(plain_rows + other_rows, static_cast<int64_t>(taken.size()) + 1,
+                           pairs + offers[static_cast<size_t>(candidate.offer)].context);
       };
       double seconds = seconds_with(*next);
       if (seconds + draft_seconds_ > longest.limit() * plain_seconds) {

@@ -33,7 +33,8 @@ class NodeBudget {
   };
   // The nodes of each offer's tree that are worth their rows, ascending; a node's parent is always
   // among them. All of them while the cost of a row is unknown. The step has `other_rows` besides
-  // (of prompts), and `slowed` sequences may fall behind in it.
+  // (of prompts), and `slowed` sequences may fall behind in it. Prompts have to be computed anyway:
+  // that a step is long by them makes no token worth more time than in other steps.
   std::vector<std::vector<int32_t>> Choose(std::span<const Offer> offers, int64_t other_rows = 0,
                                            int64_t slowed = 0);
 

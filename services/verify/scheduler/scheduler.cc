@@ -520,6 +520,8 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
       const int64_t nodes = batch[i]->tree().size();
       work.draft_rows += nodes;
       work.draft_pairs += nodes * batch[i]->kv().length();
+      work.plain_rows += rows - nodes;
+      work.plain_pairs += (rows - nodes) * batch[i]->kv().length();
     }
     (batch[i]->prefilling() ? counters_.prompt_rows : counters_.decode_rows).Add(rows);
   }
@@ -629,11 +631,14 @@ void Scheduler::CountLeads(const StepWork& work) {
   const StepCost& cost = budget_.cost();
   if (!cost.known()) return;
   // By what steps cost on the whole: what else held this one up would have done so without drafts.
-  const double seconds =
-      cost.Estimate(work.rows, work.pairs) + absl::ToDoubleSeconds(work.draft_wait);
-  const double plain_seconds =
-      cost.Estimate(work.rows - work.draft_rows, work.pairs - work.draft_pairs);
+  // Without prompts, which would have taken the same time: what drafts add is so many steps that
+  // only decode.
+  if (work.plain_rows == 0) return;
+  const double plain_seconds = cost.Estimate(work.plain_rows, work.plain_pairs);
   if (plain_seconds <= 0) return;
+  const double seconds =
+      plain_seconds + cost.Added(work.rows - work.draft_rows, work.draft_rows, work.draft_pairs) +
+      absl::ToDoubleSeconds(work.draft_wait);
   for (const Verified& verified : work.verified) {
     if (verified.prompt || !verified.sequence->speculates()) continue;
     Lead& lead = verified.sequence->lead();

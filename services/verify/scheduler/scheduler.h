@@ -146,9 +146,11 @@ class Scheduler {
     std::vector<Verified> verified{};
     int64_t rows = 0;
     int64_t pairs = 0;
-    // Of those, draft nodes'.
+    // Of those, draft nodes', and those of the sequences that decode, without drafts.
     int64_t draft_rows = 0;
     int64_t draft_pairs = 0;
+    int64_t plain_rows = 0;
+    int64_t plain_pairs = 0;
     bool prefilling = false;
     // When the step began, what drafts were waited for in it, and when the passes began.
     absl::Time step_start;
