@@ -149,13 +149,18 @@ class RemoteDraft : public testing::Test {
     source_ = NewRemoteDraftSource(NewDraftChannel(address_, grpc::InsecureChannelCredentials()),
                                    {"verifier", "model", "f", 100}, options, nullptr);
   }
-  DraftReply Ask(std::optional<trace::Context> trace = std::nullopt) {
-    tokens_.push_back(3);
+  // Borrows the tokens.
+  static DraftQuery Query(uint64_t sequence_id, const std::vector<TokenId>& tokens) {
     DraftQuery query;
-    query.sequence_id = 1;
-    query.tokens = tokens_;
+    query.sequence_id = sequence_id;
+    query.tokens = tokens;
     query.prompt_length = 1;
     query.node_budget = 4;
+    return query;
+  }
+  DraftReply Ask(std::optional<trace::Context> trace = std::nullopt) {
+    tokens_.push_back(3);
+    DraftQuery query = Query(1, tokens_);
     query.trace = trace;
     std::vector<DraftReply> replies;
     source_->Ask({&query, 1});
@@ -261,11 +266,7 @@ TEST_F(RemoteDraft, TheServiceLearnsOfTokensThatWereDraftedAhead) {
   // This token no tree leads to.
   tokens_.push_back(50);
   const std::array<int32_t, 1> accepted = {0};
-  DraftQuery query;
-  query.sequence_id = 1;
-  query.tokens = tokens_;
-  query.prompt_length = 1;
-  query.node_budget = 4;
+  DraftQuery query = Query(1, tokens_);
   query.has_feedback = true;
   query.accepted_nodes = accepted;
   std::vector<DraftReply> replies;
@@ -291,14 +292,7 @@ TEST_F(RemoteDraft, SequencesWithoutADraftAheadAreWaitedForBesideOthers) {
   for (int i = 0; i < 500 && !both; ++i) {
     tokens_.push_back(3);
     std::vector<TokenId> others(static_cast<size_t>(i) + 1, 60);
-    std::array<DraftQuery, 2> queries;
-    queries[0].tokens = others;
-    queries[1].tokens = tokens_;
-    for (size_t k = 0; k < 2; ++k) {
-      queries[k].sequence_id = 21 - k;
-      queries[k].prompt_length = 1;
-      queries[k].node_budget = 4;
-    }
+    const std::array<DraftQuery, 2> queries = {Query(21, others), Query(20, tokens_)};
     std::vector<DraftReply> replies;
     source_->Ask(queries);
     source_->Take(replies);
@@ -356,13 +350,7 @@ TEST_F(RemoteDraft, NothingIsDraftedAheadUnasked) {
 // The stream waits for one answer at a time.
 TEST_F(RemoteDraft, ACloseInBetweenGoesWithTheNextQuestion) {
   ASSERT_TRUE(ResumesWithin(absl::Seconds(10)));
-  std::vector<DraftQuery> queries(2);
-  for (size_t i = 0; i < 2; ++i) {
-    queries[i].sequence_id = 10 + i;
-    queries[i].tokens = tokens_;
-    queries[i].prompt_length = 1;
-    queries[i].node_budget = 4;
-  }
+  const std::array<DraftQuery, 2> queries = {Query(10, tokens_), Query(11, tokens_)};
   std::vector<DraftReply> replies;
   source_->Ask(queries);
   source_->Take(replies);
@@ -594,11 +582,7 @@ TEST_F(RemoteDraft, TheFallbackAnswersWhatIsMissedAndNothingElse) {
   service_.mode = FakeService::kSilent;
   // The verdict on the last tree is one on the service's own.
   tokens_.push_back(kAnswer);
-  DraftQuery query;
-  query.sequence_id = 1;
-  query.tokens = tokens_;
-  query.prompt_length = 1;
-  query.node_budget = 4;
+  DraftQuery query = Query(1, tokens_);
   query.has_feedback = true;
   const std::vector<int32_t> accepted = {0};
   query.accepted_nodes = accepted;
@@ -625,10 +609,7 @@ TEST_F(RemoteDraft, LongSequencesGoInSeveralMessages) {
   const std::vector<TokenId> tokens(1'000'000, 3);
   std::vector<DraftQuery> queries(20);
   for (size_t i = 0; i < queries.size(); ++i) {
-    queries[i].sequence_id = 100 + i;
-    queries[i].tokens = tokens;
-    queries[i].prompt_length = 1;
-    queries[i].node_budget = 4;
+    queries[i] = Query(100 + i, tokens);
   }
   size_t answered = 0;
   int steps = 0;

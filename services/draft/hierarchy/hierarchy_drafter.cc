@@ -95,6 +95,22 @@ void Fail(SequenceAnswer& answer, SequenceStatus status, std::string message) {
   answer.message = std::move(message);
 }
 
+// The answer to `update`, so far that it says which.
+SequenceAnswer AnswerTo(const SequenceUpdate& update) {
+  SequenceAnswer answer;
+  answer.sequence_id = update.sequence_id;
+  answer.epoch = update.epoch;
+  answer.position = update.position + static_cast<uint32_t>(update.tokens.size());
+  return answer;
+}
+
+// The session's slot of that sequence, or null.
+std::shared_ptr<Slot> FindSlot(Session& session, uint64_t sequence_id) {
+  absl::MutexLock lock(&session.mutex);
+  const auto it = session.slots.find(sequence_id);
+  return it == session.slots.end() ? nullptr : it->second;
+}
+
 // A sequence whose update was applied, and whose tree is to be drafted. All but the slot is
 // borrowed from the call.
 struct Pending {
@@ -308,9 +324,7 @@ void HierarchyDrafter::Draft(uint64_t session, std::span<const SequenceUpdate> u
   absl::flat_hash_set<uint64_t> ids;
   for (size_t i = 0; i < updates.size(); ++i) {
     SequenceAnswer& answer = answers[i];
-    answer.sequence_id = updates[i].sequence_id;
-    answer.epoch = updates[i].epoch;
-    answer.position = updates[i].position + static_cast<uint32_t>(updates[i].tokens.size());
+    answer = AnswerTo(updates[i]);
     if (open == nullptr) {
       Fail(answer, SequenceStatus::kInvalid, "the session is not open");
     } else if (updates.size() > options_.limits.max_batch) {
@@ -345,18 +359,10 @@ void HierarchyDrafter::DraftAhead(uint64_t session, std::span<const SequenceUpda
   absl::flat_hash_set<uint64_t> ids;
   for (const SequenceUpdate& update : updates) {
     if (update.ahead_nodes == 0 || update.close || !ids.insert(update.sequence_id).second) continue;
-    std::shared_ptr<Slot> slot;
-    {
-      absl::MutexLock lock(&open->mutex);
-      const auto it = open->slots.find(update.sequence_id);
-      if (it != open->slots.end()) slot = it->second;
-    }
+    std::shared_ptr<Slot> slot = FindSlot(*open, update.sequence_id);
     if (slot == nullptr) continue;
-    SequenceAnswer& answer = answers.emplace_back();
-    answer.sequence_id = update.sequence_id;
-    answer.epoch = update.epoch;
-    answer.position = update.position + static_cast<uint32_t>(update.tokens.size());
-    pending.push_back({std::move(slot), &update, &answer});
+    answers.push_back(AnswerTo(update));
+    pending.push_back({std::move(slot), &update, &answers.back()});
   }
   DraftPending(open->vocab_size, deadline, TreeUse::kAhead, pending);
   std::erase_if(answers, [](const SequenceAnswer& answer) { return answer.tree.empty(); });
@@ -502,12 +508,7 @@ std::shared_ptr<Slot> HierarchyDrafter::ContinueSequence(Session& session,
                                                          const SequenceUpdate& update,
                                                          absl::Time deadline,
                                                          SequenceAnswer& answer) {
-  std::shared_ptr<Slot> slot;
-  {
-    absl::MutexLock lock(&session.mutex);
-    const auto it = session.slots.find(update.sequence_id);
-    if (it != session.slots.end()) slot = it->second;
-  }
+  std::shared_ptr<Slot> slot = FindSlot(session, update.sequence_id);
   if (slot == nullptr) {
     Fail(answer, SequenceStatus::kUnknown, "");
     return nullptr;

@@ -165,6 +165,12 @@ class RemoteDraftSource final : public DraftSource {
     kUnawaited,
   };
 
+  // The sequence that an answer is about, as it is now; null if it has ended or was rewound.
+  Known* FindKnown(const v1::SequenceAnswer& answer) {
+    const auto it = sequences_.find(answer.sequence_id());
+    return it != sequences_.end() && it->second.epoch == answer.epoch() ? &it->second : nullptr;
+  }
+
   // Takes what has come since the last question was asked: trees drafted ahead, and what became of
   // sequences whose answers were not waited for.
   void CollectAhead() {
@@ -172,16 +178,12 @@ class RemoteDraftSource final : public DraftSource {
     v1::DraftResponse response;
     if (call_->Await(absl::InfinitePast(), response)) {
       for (const v1::SequenceAnswer& answer : response.answers()) {
-        const auto it = sequences_.find(answer.sequence_id());
-        if (it != sequences_.end() && it->second.epoch == answer.epoch()) {
-          TakeStatus(answer, it->second);
-        }
+        if (Known* known = FindKnown(answer); known != nullptr) TakeStatus(answer, *known);
       }
     }
     if (!call_->TakeAhead(response)) return;
     for (const v1::SequenceAnswer& answer : response.answers()) {
-      const auto it = sequences_.find(answer.sequence_id());
-      if (it == sequences_.end() || it->second.epoch != answer.epoch()) continue;
+      if (FindKnown(answer) == nullptr) continue;
       absl::StatusOr<DraftTree> tree =
           TreeFromProto(answer.tree(), identity_.vocab_size, options_.ahead_nodes);
       if (!tree.ok()) {

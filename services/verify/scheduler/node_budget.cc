@@ -127,8 +127,10 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
   if (cost_.known() && !offers.empty()) {
     const auto plain_rows = static_cast<int64_t>(offers.size());
     double tokens = static_cast<double>(offers.size());
-    // Without the prompts' rows, but that draft rows come on top of those, too.
     const double plain_seconds = cost_.Estimate(plain_rows, plain_pairs);
+    // Seconds are told without the prompts' rows, but draft rows come on top of those, too.
+    const int64_t rows_below = plain_rows + other_rows;
+    const double seconds_below = cost_.Estimate(rows_below, 0) - plain_seconds;
     const double plain_rate = tokens / plain_seconds;
     LongestStep longest(offers, slowed);
     Order order(candidates, offers.size());
@@ -137,10 +139,10 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
     int64_t pairs = 0;
     best = 0;
     for (Candidate* next = order.Likeliest(); next != nullptr; next = order.Likeliest()) {
+      const int64_t rows = rows_below + static_cast<int64_t>(taken.size()) + 1;
       const auto seconds_with = [&](const Candidate& candidate) {
-        return plain_seconds +
-               cost_.Added(plain_rows + other_rows, static_cast<int64_t>(taken.size()) + 1,
-                           pairs + offers[static_cast<size_t>(candidate.offer)].context);
+        return cost_.Estimate(rows, pairs + offers[static_cast<size_t>(candidate.offer)].context) -
+               seconds_below;
       };
       double seconds = seconds_with(*next);
       if (seconds + draft_seconds_ > longest.limit() * plain_seconds) {

@@ -636,9 +636,10 @@ void Scheduler::CountLeads(const StepWork& work) {
   if (work.plain_rows == 0) return;
   const double plain_seconds = cost.Estimate(work.plain_rows, work.plain_pairs);
   if (plain_seconds <= 0) return;
-  const double seconds =
-      plain_seconds + cost.Added(work.rows - work.draft_rows, work.draft_rows, work.draft_pairs) +
-      absl::ToDoubleSeconds(work.draft_wait);
+  const double drafts_seconds =
+      cost.Estimate(work.rows, work.pairs) -
+      cost.Estimate(work.rows - work.draft_rows, work.pairs - work.draft_pairs);
+  const double seconds = plain_seconds + drafts_seconds + absl::ToDoubleSeconds(work.draft_wait);
   for (const Verified& verified : work.verified) {
     if (verified.prompt || !verified.sequence->speculates()) continue;
     Lead& lead = verified.sequence->lead();

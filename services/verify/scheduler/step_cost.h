@@ -27,11 +27,6 @@ class StepCost {
   // 0 if nothing is known. Beyond the largest step seen, the slope of the last points goes on.
   double Estimate(int64_t rows, int64_t pairs) const;
 
-  // What so many draft rows, with so many pairs, add to a step that has `rows` (1 or more) besides.
-  double Added(int64_t rows, int64_t draft_rows, int64_t draft_pairs) const {
-    return Estimate(rows + draft_rows, draft_pairs) - Estimate(rows, 0);
-  }
-
   // The price of one row that attends to one token of context.
   void set_pair_seconds(double seconds) { pair_seconds_ = seconds; }
 
