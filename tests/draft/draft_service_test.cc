@@ -171,6 +171,19 @@ TEST_F(DraftServiceTest, GoesOnToDraftAhead) {
   ExpectHealthy();
 }
 
+TEST_F(DraftServiceTest, DraftsAheadOfTheLastOfASequencesUpdates) {
+  v1::DraftRequest request = Request();
+  Add(request, 9, 0, {1, 2, 1}, /*budget=*/2)->set_ahead_nodes(5);
+  Add(request, 9, 3, {2}, /*budget=*/2)->set_ahead_nodes(5);
+  std::vector<v1::DraftResponse> responses;
+  const grpc::Status status = Exchange({request}, &responses);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(responses.size(), 2u);
+  ASSERT_EQ(responses[1].answers_size(), 1);
+  EXPECT_EQ(responses[1].answers(0).position(), 4u);
+  EXPECT_THAT(responses[1].answers(0).tree().tokens(), ElementsAre(1, 2, 1, 2, 40));
+}
+
 TEST_F(DraftServiceTest, DraftsOverAStream) {
   v1::DraftRequest first = Request();
   first.set_step(41);

@@ -356,9 +356,11 @@ void HierarchyDrafter::DraftAhead(uint64_t session, std::span<const SequenceUpda
   // Room for all, so that none moves.
   answers.reserve(updates.size());
   std::vector<Pending> pending;
-  absl::flat_hash_set<uint64_t> ids;
+  // Of a sequence that comes twice.
+  absl::flat_hash_map<uint64_t, const SequenceUpdate*> last;
+  for (const SequenceUpdate& update : updates) last[update.sequence_id] = &update;
   for (const SequenceUpdate& update : updates) {
-    if (update.ahead_nodes == 0 || update.close || !ids.insert(update.sequence_id).second) continue;
+    if (update.ahead_nodes == 0 || update.close || last[update.sequence_id] != &update) continue;
     std::shared_ptr<Slot> slot = FindSlot(*open, update.sequence_id);
     if (slot == nullptr) continue;
     answers.push_back(AnswerTo(update));
