@@ -1,13 +1,17 @@
 #include "common/metrics/exporter.h"
 
-#include <prometheus/collectable.h>
-#include <prometheus/exposer.h>
+#include <httplib.h>
+#include <prometheus/text_serializer.h>
 #include <spdlog/spdlog.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <map>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -23,12 +27,19 @@
 namespace strata::metrics {
 namespace {
 
-constexpr const char* kThreads = "2";
-// A scraper that sends nothing gives its thread back after this.
-constexpr const char* kRequestTimeoutMs = "10000";
+constexpr size_t kThreads = 2;
+// A scraper that sends nothing, or takes nothing, gives its thread back after this. It may hold up
+// the end of the process for as long.
+constexpr std::chrono::seconds kPatience(5);
+// Of a request's body; there is no use for one.
+constexpr size_t kMaxPayload = 4096;
 
-// The web server's own syntax has more: lists, suffixes for TLS and redirection.
-absl::StatusOr<size_t> FindColon(absl::string_view listen) {
+struct HostPort {
+  std::string host;
+  int port = 0;
+};
+
+absl::StatusOr<HostPort> ParseListen(absl::string_view listen) {
   const size_t colon = listen.rfind(':');
   uint32_t port = 0;
   const bool fits = colon != absl::string_view::npos && colon > 0 &&
@@ -37,27 +48,33 @@ absl::StatusOr<size_t> FindColon(absl::string_view listen) {
                     std::none_of(listen.begin(), listen.end(), [](char c) {
                       return c == ',' || c == '+' || !absl::ascii_isgraph(c);
                     });
-  if (fits) return colon;
-  return absl::InvalidArgumentError(
-      absl::StrCat("metrics address '", listen, "' (--metrics-listen) is not HOST:PORT"));
+  if (!fits) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("metrics address '", listen, "' (--metrics-listen) is not HOST:PORT"));
+  }
+  absl::string_view host = listen.substr(0, colon);
+  // IPv6.
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+    host = host.substr(1, host.size() - 2);
+  }
+  return HostPort{std::string(host), static_cast<int>(port)};
 }
 
 }  // namespace
 
-struct Exporter::Registration::Sources final : prometheus::Collectable {
-  std::vector<prometheus::MetricFamily> Collect() const override {
+struct Exporter::Registration::Sources {
+  std::string Collect() const {
     Page page;
     absl::MutexLock lock(&mutex);
     for (const auto& [id, collect] : collects) {
-      // Only lack of memory is thrown; a page that lacks something is better than none, and the web
-      // server is C, which nothing may be thrown through.
+      // Only lack of memory is thrown; a page that lacks something is better than none.
       try {
         collect(page);
       } catch (const std::exception& error) {
         spdlog::error("metrics could not be collected: {}", error.what());
       }
     }
-    return page.TakeFamilies();
+    return prometheus::TextSerializer().Serialize(page.TakeFamilies());
   }
 
   mutable absl::Mutex mutex;
@@ -81,11 +98,55 @@ void Exporter::Registration::Reset() {
   sources_.reset();
 }
 
-struct Exporter::Endpoint {
-  explicit Endpoint(const std::string& listen)
-      : exposer(std::vector<std::string>{"listening_ports", listen, "num_threads", kThreads,
-                                         "request_timeout_ms", kRequestTimeoutMs}) {}
-  prometheus::Exposer exposer;
+class Exporter::Endpoint {
+ public:
+  explicit Endpoint(std::shared_ptr<Registration::Sources> sources) {
+    server_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+    // The library's own choice would let two servers share a port.
+    server_.set_socket_options([](int socket) {
+      const int yes = 1;
+      setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
+    });
+    // A connection that is kept open would hold a thread.
+    server_.set_keep_alive_max_count(1);
+    server_.set_read_timeout(kPatience);
+    server_.set_write_timeout(kPatience);
+    server_.set_payload_max_length(kMaxPayload);
+    server_.Get("/metrics", [sources = std::move(sources)](const httplib::Request&,
+                                                           httplib::Response& response) {
+      response.set_content(sources->Collect(), "text/plain; version=0.0.4; charset=utf-8");
+    });
+  }
+  ~Endpoint() {
+    server_.stop();
+    if (thread_.joinable()) thread_.join();
+  }
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  // Returns the port, 0 if the address cannot be had. Serves it from then on.
+  int Start(const HostPort& address) {
+    const int port = address.port == 0 ? server_.bind_to_any_port(address.host)
+                     : server_.bind_to_port(address.host, address.port) ? address.port
+                                                                        : 0;
+    if (port <= 0) return 0;
+    thread_ = std::thread([this] {
+      try {
+        server_.listen_after_bind();
+      } catch (const std::exception& error) {
+        spdlog::error("metrics are not served: {}", error.what());
+      }
+      ended_ = true;
+    });
+    // stop() is lost on a server that does not run yet.
+    while (!server_.is_running() && !ended_) std::this_thread::yield();
+    return ended_ ? 0 : port;
+  }
+
+ private:
+  httplib::Server server_;
+  std::atomic<bool> ended_ = false;
+  std::thread thread_;
 };
 
 Exporter::Exporter() : sources_(std::make_shared<Registration::Sources>()) {}
@@ -94,23 +155,16 @@ Exporter::~Exporter() = default;
 absl::StatusOr<std::unique_ptr<Exporter>> Exporter::Start(const ExporterOptions& options) {
   std::unique_ptr<Exporter> exporter(new Exporter());
   if (options.listen.empty()) return exporter;
-  const absl::StatusOr<size_t> colon = FindColon(options.listen);
-  if (!colon.ok()) return colon.status();
-  std::vector<int> ports;
-  try {
-    exporter->endpoint_ = std::make_unique<Endpoint>(options.listen);
-    ports = exporter->endpoint_->exposer.GetListeningPorts();
-    exporter->endpoint_->exposer.RegisterCollectable(exporter->sources_);
-  } catch (const std::exception&) {
-    // What it says is no better.
-    ports.clear();
-  }
-  if (ports.empty()) {
+  const absl::StatusOr<HostPort> address = ParseListen(options.listen);
+  if (!address.ok()) return address.status();
+  exporter->endpoint_ = std::make_unique<Endpoint>(exporter->sources_);
+  const int port = exporter->endpoint_->Start(*address);
+  if (port == 0) {
     return absl::UnavailableError(
         absl::StrCat("cannot serve metrics on '", options.listen,
                      "' (--metrics-listen): the address is in use or not this machine's"));
   }
-  exporter->address_ = absl::StrCat(options.listen.substr(0, *colon + 1), ports.front());
+  exporter->address_ = absl::StrCat(options.listen.substr(0, options.listen.rfind(':') + 1), port);
   if (!options.port_file.empty()) {
     absl::Status status = WriteFileAtomically(options.port_file, exporter->address_ + "\n");
     if (!status.ok()) return status;

@@ -54,7 +54,7 @@ class Exporter {
   const std::string& address() const { return address_; }
 
  private:
-  struct Endpoint;
+  class Endpoint;
   Exporter();
 
   const std::shared_ptr<Registration::Sources> sources_;

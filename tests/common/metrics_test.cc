@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <ctime>
@@ -30,8 +31,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-// The whole answer to a GET, headers and body; empty if there is none.
-std::string Get(const std::string& address, const std::string& path) {
+// A socket; -1 if nobody listens.
+int Connect(const std::string& address) {
   int port = 0;
   EXPECT_TRUE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port)) << address;
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -39,14 +40,21 @@ std::string Get(const std::string& address, const std::string& path) {
   to.sin_family = AF_INET;
   to.sin_port = htons(static_cast<uint16_t>(port));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+// The whole answer to a GET, headers and body; empty if there is none.
+std::string Get(const std::string& address, const std::string& path) {
   std::string answer;
-  if (connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof(to)) == 0) {
+  if (const int fd = Connect(address); fd >= 0) {
     const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
     EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
     char buffer[4096];
     for (ssize_t n = 0; (n = read(fd, buffer, sizeof(buffer))) > 0;) answer.append(buffer, n);
+    close(fd);
   }
-  close(fd);
   return answer;
 }
 
@@ -130,6 +138,27 @@ TEST(Exporter, AnAddressThatCannotBeBoundIsAnError) {
     EXPECT_EQ(Exporter::Start({listen, ""}).status().code(), absl::StatusCode::kInvalidArgument)
         << listen;
   }
+}
+
+// As much as a CUDA build of LibTorch has; each thread's stack has to hold it.
+thread_local std::array<char, 512 << 10> thread_local_data;
+
+TEST(Exporter, StartsBesideLargeThreadLocalData) {
+  thread_local_data[getpid() % thread_local_data.size()] = 1;
+  const auto exporter = StartExporter();
+  EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("200 OK"));
+}
+
+// Who connects and sends nothing keeps neither others nor the end waiting for long.
+TEST(Exporter, AConnectionThatSaysNothingIsGivenUp) {
+  auto exporter = StartExporter();
+  const int fd = Connect(exporter->address());
+  ASSERT_GE(fd, 0);
+  EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("200 OK"));
+  exporter.reset();
+  char byte;
+  EXPECT_EQ(read(fd, &byte, 1), 0);
+  close(fd);
 }
 
 TEST(Exporter, WithoutAnAddressNothingIsServed) {

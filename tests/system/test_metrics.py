@@ -198,9 +198,6 @@ def test_names_follow_the_conventions(pair: Pair) -> None:
     for scrape, prefix in ((pair.verify_metrics.scrape(), "strata_verify_"),
                            (pair.draft_metrics.scrape(), "strata_draft_")):
         for name, kind in scrape.types.items():
-            # The endpoint's own, of prometheus-cpp.
-            if name.startswith("exposer_"):
-                continue
             assert name.startswith((prefix, "process_")), name
             assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
             assert scrape.help[name].endswith("."), name
