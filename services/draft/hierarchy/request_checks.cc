@@ -22,11 +22,31 @@ absl::Status CheckVocabulary(int64_t vocab_size) {
       absl::StrCat("vocab_size is ", vocab_size, ", must be 1 to ", INT32_MAX));
 }
 
-absl::Status CheckToken(const std::string& what, TokenId token, int64_t vocab_size) {
-  if (token >= 0 && token < vocab_size) return absl::OkStatus();
+bool InVocabulary(TokenId token, int64_t vocab_size) { return token >= 0 && token < vocab_size; }
+
+absl::Status NotInVocabulary(const std::string& what, TokenId token, int64_t vocab_size) {
   // Ids travel unsigned: shown as they were sent.
   return absl::InvalidArgumentError(absl::StrCat(what, " is ", static_cast<uint32_t>(token),
                                                  ", must be below vocab_size ", vocab_size));
+}
+
+// Every step's draft waits for this: names are made for what is wrong alone.
+absl::Status CheckRanking(const RowRanking& ranking, size_t index, int64_t vocab_size) {
+  const auto name = [index] { return absl::StrCat("rankings[", index, "]"); };
+  if (ranking.size > RowRanking::kMaxTokens) {
+    return absl::InvalidArgumentError(absl::StrCat(name(), " has ", ranking.size,
+                                                   " next_tokens, at most ", RowRanking::kMaxTokens,
+                                                   " are allowed"));
+  }
+  if (!InVocabulary(ranking.token, vocab_size)) {
+    return NotInVocabulary(absl::StrCat(name(), ".token"), ranking.token, vocab_size);
+  }
+  if (ranking.previous_token != -1 && !InVocabulary(ranking.previous_token, vocab_size)) {
+    return NotInVocabulary(absl::StrCat(name(), ".previous_token"), ranking.previous_token,
+                           vocab_size);
+  }
+  return CheckTokens("rankings.next_tokens", std::span(ranking.next_tokens).first(ranking.size),
+                     vocab_size);
 }
 
 absl::Status CheckRankings(std::span<const RowRanking> rankings, int64_t vocab_size) {
@@ -35,21 +55,9 @@ absl::Status CheckRankings(std::span<const RowRanking> rankings, int64_t vocab_s
         "there are ", rankings.size(), " rankings, at most ", kMaxRankings, " are allowed"));
   }
   for (size_t i = 0; i < rankings.size(); ++i) {
-    const RowRanking& ranking = rankings[i];
-    const std::string name = absl::StrCat("rankings[", i, "]");
-    if (ranking.size > RowRanking::kMaxTokens) {
-      return absl::InvalidArgumentError(absl::StrCat(name, " has ", ranking.size,
-                                                     " next_tokens, at most ",
-                                                     RowRanking::kMaxTokens, " are allowed"));
+    if (absl::Status status = CheckRanking(rankings[i], i, vocab_size); !status.ok()) {
+      return status;
     }
-    absl::Status status = CheckToken(absl::StrCat(name, ".token"), ranking.token, vocab_size);
-    if (ranking.previous_token != -1) {
-      status.Update(
-          CheckToken(absl::StrCat(name, ".previous_token"), ranking.previous_token, vocab_size));
-    }
-    status.Update(CheckTokens("rankings.next_tokens",
-                              std::span(ranking.next_tokens).first(ranking.size), vocab_size));
-    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -87,8 +95,8 @@ absl::Status CheckPolicy(const char* what, Policy policy) {
 
 absl::Status CheckTokens(const char* what, std::span<const TokenId> tokens, int64_t vocab_size) {
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] >= 0 && tokens[i] < vocab_size) continue;
-    return CheckToken(absl::StrCat(what, "[", i, "]"), tokens[i], vocab_size);
+    if (InVocabulary(tokens[i], vocab_size)) continue;
+    return NotInVocabulary(absl::StrCat(what, "[", i, "]"), tokens[i], vocab_size);
   }
   return absl::OkStatus();
 }
