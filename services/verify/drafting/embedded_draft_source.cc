@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -40,16 +41,34 @@ class EmbeddedDraftSource final : public DraftSource {
     absl::MutexLock lock(&mutex_);
     queries_.assign(queries.begin(), queries.end());
     deadline_of_queries_ = SteadyNow() + deadline_;
-    asked_ = true;
+    state_ = State::kAsked;
   }
 
   void Take(std::vector<DraftReply>& replies) override {
+    std::vector<DraftQuery> queries;
+    absl::Time deadline;
+    {
+      absl::MutexLock lock(&mutex_);
+      // What ended before has to be learned from first, or might never be.
+      const bool takes_over =
+          state_ == State::kAsked && worker_waits_ && ended_.empty() && !unlearned_;
+      if (!takes_over) {
+        const auto drafted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+          return state_ == State::kIdle;
+        };
+        // The drafter keeps the deadline.
+        mutex_.Await(absl::Condition(&drafted));
+        replies.swap(replies_);
+        replies_.clear();
+        return;
+      }
+      // To wake the worker, and to be woken by it, can take as long as to draft.
+      deadline = TakeQueries(queries);
+    }
+    replies = DraftAll(queries, deadline);
     absl::MutexLock lock(&mutex_);
-    const auto drafted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !asked_; };
-    // The drafter keeps the deadline.
-    mutex_.Await(absl::Condition(&drafted));
-    replies.swap(replies_);
-    replies_.clear();
+    state_ = State::kIdle;
+    unlearned_ = true;
   }
 
   void Close(uint64_t sequence_id, std::span<const TokenId> tokens) override {
@@ -62,6 +81,8 @@ class EmbeddedDraftSource final : public DraftSource {
     uint64_t sequence_id;
     std::vector<TokenId> tokens;
   };
+  // kAsked: nobody drafts yet.
+  enum class State { kIdle, kAsked, kDrafting };
   struct Known {
     uint32_t epoch = 1;
     // Tokens that the drafter holds; 0: it must be sent the sequence whole.
@@ -69,6 +90,14 @@ class EmbeddedDraftSource final : public DraftSource {
     // Whether the last reply's tree is one that the drafter remembers.
     bool offered = false;
   };
+
+  // Returns their deadline.
+  absl::Time TakeQueries(std::vector<DraftQuery>& queries) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    queries.swap(queries_);
+    queries_.clear();
+    state_ = State::kDrafting;
+    return deadline_of_queries_;
+  }
 
   // The worker: first what somebody waits for, then what can wait.
   void Run() ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -80,29 +109,25 @@ class EmbeddedDraftSource final : public DraftSource {
       {
         absl::MutexLock lock(&mutex_);
         const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-          return asked_ || !ended_.empty() || stopping_;
+          return state_ == State::kAsked || !ended_.empty() || unlearned_ || stopping_;
         };
+        worker_waits_ = true;
         mutex_.Await(absl::Condition(&work));
-        if (!asked_ && ended_.empty()) return;
-        asked = asked_;
-        if (asked) queries.swap(queries_);
+        worker_waits_ = false;
+        asked = state_ == State::kAsked;
+        if (!asked && ended_.empty() && !unlearned_) return;
+        if (asked) deadline = TakeQueries(queries);
         ended.swap(ended_);
-        deadline = deadline_of_queries_;
-      }
-      std::vector<DraftReply> replies(queries.size());
-      try {
-        Draft(queries, deadline, replies);
-      } catch (const std::exception& error) {
-        // No draft is worth a request.
-        spdlog::error("drafting failed: {}", error.what());
-        replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
+        unlearned_ = false;
       }
       // An Ask that came meanwhile, while nothing was asked, is for the next round.
       if (asked) {
+        std::vector<DraftReply> replies = DraftAll(queries, deadline);
         absl::MutexLock lock(&mutex_);
         replies_.swap(replies);
-        asked_ = false;
+        state_ = State::kIdle;
       }
+      absl::MutexLock lock(&drafting_);
       try {
         for (const Ended& sequence : ended) Forget(sequence.sequence_id, sequence.tokens);
         // Last, so that nothing is left for the next drafts to wait for.
@@ -113,17 +138,27 @@ class EmbeddedDraftSource final : public DraftSource {
     }
   }
 
-  void Draft(std::span<const DraftQuery> queries, absl::Time deadline,
-             std::vector<DraftReply>& replies) {
+  std::vector<DraftReply> DraftAll(std::span<const DraftQuery> queries, absl::Time deadline)
+      ABSL_LOCKS_EXCLUDED(drafting_) {
+    absl::MutexLock lock(&drafting_);
+    std::vector<DraftReply> replies(queries.size());
     std::vector<size_t> asked(queries.size());
-    for (size_t i = 0; i < asked.size(); ++i) asked[i] = i;
-    // The second round sends again, whole, what the drafter had forgotten.
-    for (int round = 0; round < 2 && !asked.empty(); ++round) {
-      asked = AskDrafter(queries, asked, deadline, replies);
+    std::iota(asked.begin(), asked.end(), size_t{0});
+    try {
+      // The second round sends again, whole, what the drafter had forgotten.
+      for (int round = 0; round < 2 && !asked.empty(); ++round) {
+        asked = AskDrafter(queries, asked, deadline, replies);
+      }
+    } catch (const std::exception& error) {
+      // No draft is worth a request.
+      spdlog::error("drafting failed: {}", error.what());
+      replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
     }
+    return replies;
   }
 
-  void Forget(uint64_t sequence_id, std::span<const TokenId> tokens) {
+  void Forget(uint64_t sequence_id, std::span<const TokenId> tokens)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(drafting_) {
     const auto it = sequences_.find(sequence_id);
     if (it == sequences_.end()) return;
     draft::SequenceUpdate update;
@@ -142,7 +177,8 @@ class EmbeddedDraftSource final : public DraftSource {
   // Asks for queries[i] for i in `indices`; returns those the drafter does not know.
   std::vector<size_t> AskDrafter(std::span<const DraftQuery> queries,
                                  const std::vector<size_t>& indices, absl::Time deadline,
-                                 std::vector<DraftReply>& replies) {
+                                 std::vector<DraftReply>& replies)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(drafting_) {
     std::vector<draft::SequenceUpdate> updates;
     updates.reserve(indices.size());
     for (const size_t i : indices) {
@@ -195,12 +231,17 @@ class EmbeddedDraftSource final : public DraftSource {
   const uint64_t session_;
   const int64_t vocab_size_;
   const absl::Duration deadline_;
-  // The worker's alone.
-  absl::flat_hash_map<uint64_t, Known> sequences_;
+
+  // Held by whoever calls the drafter: the worker, or Take while the worker waits.
+  absl::Mutex drafting_;
+  absl::flat_hash_map<uint64_t, Known> sequences_ ABSL_GUARDED_BY(drafting_);
 
   absl::Mutex mutex_;
-  // From Ask until the worker has drafted.
-  bool asked_ ABSL_GUARDED_BY(mutex_) = false;
+  State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;
+  // Whether Take made drafts that the worker has not let the drafter learn from.
+  bool unlearned_ ABSL_GUARDED_BY(mutex_) = false;
+  // For work, or, with some there, for this mutex.
+  bool worker_waits_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<DraftQuery> queries_ ABSL_GUARDED_BY(mutex_);
   absl::Time deadline_of_queries_ ABSL_GUARDED_BY(mutex_);
   std::vector<DraftReply> replies_ ABSL_GUARDED_BY(mutex_);
