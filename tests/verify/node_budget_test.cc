@@ -137,6 +137,40 @@ TEST(NodeBudget, ASourceThatOverstatesIsNotBelievedForLong) {
   EXPECT_LE(asked, 130);
 }
 
+// As with a small model on a GPU, where to draft takes as long as a step.
+TEST(NodeBudget, QuestionsInVainTakeLittleTime) {
+  const DraftTree tree = Chain({0.01f});
+  const NodeBudget::Offer offers[] = {{&tree, 0}};
+  for (const double wait : {0.1e-3, 1e-3, 4e-3, 10e-3}) {
+    NodeBudget budget(Linear(1e-3));
+    double waited = 0, seconds = 0;
+    for (int step = 0; step < 3000; ++step) {
+      const bool asks = budget.WorthAsking();
+      if (asks) {
+        EXPECT_TRUE(budget.Choose(offers)[0].empty());
+      }
+      budget.LearnStep(1, 0, asks ? wait : 0, 10e-3);
+      if (step < 500) continue;
+      waited += asks ? wait : 0;
+      seconds += 10e-3 + (asks ? wait : 0);
+    }
+    EXPECT_LT(waited / seconds, wait > 6e-3 ? 0.02 : 0.0125) << wait;
+    EXPECT_TRUE(budget.Dormant());
+  }
+}
+
+TEST(NodeBudget, IsNotDormantWhereDraftsPay) {
+  NodeBudget budget(Linear(1e-4));
+  const DraftTree tree = Chain({0.9f});
+  const NodeBudget::Offer offers[] = {{&tree, 0}};
+  for (int step = 0; step < 100; ++step) {
+    EXPECT_TRUE(budget.WorthAsking());
+    budget.Choose(offers);
+    budget.LearnStep(2, 0, 1e-4, 10e-3);
+    EXPECT_FALSE(budget.Dormant());
+  }
+}
+
 // However long drafts have not paid: a text that is copied from begins at some step.
 TEST(NodeBudget, ABurstIsFollowed) {
   NodeBudget budget(Linear(1e-3));

@@ -39,6 +39,31 @@ TEST(StepCost, GoesThroughThePointsAndOn) {
   }
 }
 
+// As on a GPU: a block of 32 rows, then one of 64, 128 and so on, each 1 ms longer. Only steps of
+// 32 rows are run; that one more costs a block must not be lost in them.
+TEST(StepCost, KnowsWhereABlockBegins) {
+  const auto seconds = [](int64_t rows) {
+    double taken = 5e-3;
+    for (int64_t block = 32; block < rows; block *= 2) taken += 1e-3;
+    return taken;
+  };
+  StepCost cost;
+  for (int64_t power = 1; power <= 256; power *= 2) {
+    cost.Learn(power, 0, seconds(power));
+    cost.Learn(power + 1, 0, seconds(power + 1));
+  }
+  for (int i = 0; i < 500; ++i) cost.Learn(32, 0, seconds(32));
+  EXPECT_NEAR(cost.Estimate(32, 0), 5e-3, 1e-5);
+  EXPECT_NEAR(cost.Estimate(33, 0), 6e-3, 1e-5);
+  EXPECT_NEAR(cost.Estimate(64, 0), 6e-3, 1e-5);
+  EXPECT_NEAR(cost.Estimate(65, 0), 7e-3, 1e-5);
+  EXPECT_NEAR(cost.Estimate(100, 0), 7e-3, 1e-5);
+  EXPECT_NEAR(cost.Estimate(129, 0), 8e-3, 1e-5);
+  // Nobody knows what comes behind the last; neither nothing nor a block a row.
+  EXPECT_GT(cost.Estimate(512, 0), 9e-3);
+  EXPECT_LT(cost.Estimate(512, 0), 15e-3);
+}
+
 // As when another process had the core while that size was measured.
 TEST(StepCost, APointThatIsTooHighDoesNotRaiseThoseBehindIt) {
   StepCost cost;
@@ -97,7 +122,18 @@ TEST(MeasureStepCost, LeavesTheEngineAsItWas) {
     EXPECT_TRUE(status.ok()) << status.message();
     EXPECT_TRUE(cost.known());
     EXPECT_EQ(engine.kv_pages_free(), pages);
+    for (const int64_t most : {1, 2, 3, 48}) {
+      EXPECT_TRUE(MeasureStepCost(engine, most, cost).ok());
+    }
   }
+}
+
+// Its steps take next to no time: all sizes are measured, whatever was asked for.
+TEST(MeasureStepCost, MeasuresMoreWhereStepsAreQuick) {
+  FakeEngine engine(1000);
+  StepCost cost;
+  ASSERT_TRUE(MeasureStepCost(engine, 4, cost).ok());
+  EXPECT_GE(engine.most_logit_rows(), 65u);
 }
 
 }  // namespace

@@ -122,8 +122,6 @@ engine::SequenceInput LiveSequence::PrepareInput(int64_t prefill_rows, bool rank
 }
 
 void LiveSequence::KeepRankings(const engine::ForwardOutput& output, int64_t first_row, int count) {
-  // A step that asked for no drafts adds to what the source has not been told yet.
-  if (asked_) rankings_.clear();
   // A request without speculation teaches nothing.
   if (!request_.speculate || rankings_.size() >= kMaxRankedRows) return;
   const size_t rows = std::min(logit_rows_.size(), kMaxRankedRows - rankings_.size());
@@ -148,6 +146,8 @@ void LiveSequence::Verify(const engine::ForwardOutput& output, int64_t first_row
                           int recycled_tokens, engine::SamplerScratch& scratch) {
   drawn_ = {};
   drawn_logprobs_.clear();
+  // A step that asked for no drafts adds to what the source has not been told yet.
+  if (asked_) rankings_.clear();
   if (recycled_tokens > 0) KeepRankings(output, first_row, recycled_tokens);
   const auto rows = static_cast<int64_t>(logit_rows_.size() - ranked_prompt_rows_);
   // A chunk in mid-prompt.

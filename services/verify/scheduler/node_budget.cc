@@ -12,7 +12,12 @@ namespace {
 
 // Weight of a new step in the means.
 constexpr double kRate = 0.1;
-constexpr int kMostSkipped = 8;
+// Steps left out between two in which drafts are asked for in vain: at least so many once they have
+// not paid for long, and as many more as it takes for the wait to be no more than this share of all
+// time.
+constexpr int kSkipped = 8;
+constexpr int kMostSkipped = 64;
+constexpr double kVainShare = 0.01;
 constexpr uint32_t kLeastWanted = 4;
 
 struct Candidate {
@@ -131,6 +136,7 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
     // Seconds are told without the prompts' rows, but draft rows come on top of those, too.
     const int64_t rows_below = plain_rows + other_rows;
     const double seconds_below = cost_.Estimate(rows_below, 0) - plain_seconds;
+    plain_seconds_ = plain_seconds;
     const double plain_rate = tokens / plain_seconds;
     LongestStep longest(offers, slowed);
     Order order(candidates, offers.size());
@@ -190,9 +196,16 @@ bool NodeBudget::WorthAsking() {
     return true;
   }
   to_skip_ = next_skip_;
-  next_skip_ = std::min(2 * next_skip_, kMostSkipped);
+  int most = kSkipped;
+  if (draft_seconds_ > kSkipped * kVainShare * plain_seconds_) {
+    most = static_cast<int>(
+        std::min<double>(kMostSkipped, draft_seconds_ / (kVainShare * plain_seconds_)));
+  }
+  next_skip_ = std::min(2 * next_skip_, most);
   return true;
 }
+
+bool NodeBudget::Dormant() const { return next_skip_ >= kSkipped && gain_ < 0 && !last_paid_; }
 
 uint32_t NodeBudget::Wanted(size_t sequences) const {
   if (!nodes_known_ || sequences == 0) return UINT32_MAX;

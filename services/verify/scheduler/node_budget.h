@@ -39,8 +39,11 @@ class NodeBudget {
                                            int64_t slowed = 0);
 
   // Whether drafts for the coming step are worth the wait for them. Once a step; after steps in
-  // which they were not, some are left out, the more the longer that lasts: until they pay once.
+  // which they were not, some are left out, the more the longer that lasts and the longer the wait
+  // is beside a step: until they pay once.
   bool WorthAsking();
+  // Whether drafts have not paid for so long that what would make them better may be left out, too.
+  bool Dormant() const;
   // Nodes worth asking for, for each of `sequences` decoding sequences, from what was of use in the
   // last steps; at least 4.
   uint32_t Wanted(size_t sequences) const;
@@ -65,6 +68,8 @@ class NodeBudget {
   double gain_ = 0;
   // Whether they did in the last step that was chosen for.
   bool last_paid_ = false;
+  // What that step takes without drafts.
+  double plain_seconds_ = 0;
   int to_skip_ = 0;
   int next_skip_ = 1;
 };

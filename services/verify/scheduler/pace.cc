@@ -15,8 +15,9 @@ void Lead::Add(uint32_t tokens, double stretch) {
   steps_ = std::max(steps_ + static_cast<double>(tokens) - stretch, -kMostBehind);
 }
 
-void SlowedPlaces::End(bool behind) {
-  places_ = std::min(places_ + share_, kMostPlaces);
+void SlowedPlaces::End(bool behind, int64_t sequences) {
+  const double most = std::max(kMostPlaces, share_ * static_cast<double>(sequences));
+  places_ = std::min(places_ + share_, most);
   if (behind) places_ = std::max(places_ - 1, 0.0);
 }
 

@@ -25,14 +25,15 @@ class Lead {
 
 // How many of the sequences under way may fall behind, so that no more than a given share of all
 // do: each request that ends earns that share of a place, and one that ends behind uses up a whole
-// one. Places that are not used do not pile up. Not thread-safe.
+// one. Places that are not used do not pile up: at a time there are two, or that share of those
+// under way if it is more. Not thread-safe.
 class SlowedPlaces {
  public:
   // share: from 0 (nobody) to 1 (whoever it may be).
   explicit SlowedPlaces(double share) : share_(share) {}
 
-  // A sequence that drafts were made for has ended.
-  void End(bool behind);
+  // A sequence that drafts were made for has ended, one of `sequences` under way.
+  void End(bool behind, int64_t sequences);
   // How many may be behind at a time, of `sequences`.
   int64_t Of(int64_t sequences) const;
 

@@ -165,6 +165,7 @@ bool Scheduler::WaitIdle(absl::Duration timeout) const {
 }
 
 void Scheduler::Run() {
+  TellStepCost();
   while (Admit()) {
     DropCancelled();
     if (active_.empty()) continue;
@@ -570,11 +571,13 @@ void Scheduler::VerifyAll(std::span<LiveSequence* const> batch,
   const auto sequences = static_cast<int64_t>(batch.size());
   // To draw a token from a whole row takes a good part of a millisecond.
   const int64_t grain = reading > 1 ? 1 : 1 + sequences * kRankedRowsAThread / (row + 1);
+  const int recycled_tokens =
+      options_.measured_budget && budget_.Dormant() ? 0 : options_.recycled_tokens;
   engine::ParallelFor(sequences, grain, [&](int64_t begin, int64_t end) {
     thread_local engine::SamplerScratch scratch;
     for (int64_t i = begin; i < end; ++i) {
       batch[static_cast<size_t>(i)]->Verify(output_, first_rows[static_cast<size_t>(i)],
-                                            options_.recycled_tokens, scratch);
+                                            recycled_tokens, scratch);
     }
   });
 }
@@ -625,6 +628,13 @@ void Scheduler::LearnStep(const StepWork& work) {
   }
   budget_.LearnStep(work.rows, work.pairs, absl::ToDoubleSeconds(work.draft_wait),
                     absl::ToDoubleSeconds(SteadyNow() - work.start));
+  TellStepCost();
+}
+
+void Scheduler::TellStepCost() {
+  for (size_t i = 0; i < SchedulerCounters::kCostRows.size(); ++i) {
+    counters_.step_cost[i].Set(budget_.cost().Estimate(SchedulerCounters::kCostRows[i], 0));
+  }
 }
 
 void Scheduler::CountLeads(const StepWork& work) {
@@ -645,7 +655,7 @@ void Scheduler::CountLeads(const StepWork& work) {
     Lead& lead = verified.sequence->lead();
     lead.Add(verified.tokens, seconds / plain_seconds);
     if (verified.sequence->finish_reason() != FinishReason::kNone) {
-      slowed_places_.End(lead.behind());
+      slowed_places_.End(lead.behind(), static_cast<int64_t>(active_.size()));
     }
   }
 }

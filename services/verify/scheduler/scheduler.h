@@ -162,6 +162,8 @@ class Scheduler {
   void CountSequences();
   // Teaches the budget how long the pass took, and what became of its trees.
   void LearnStep(const StepWork& work);
+  // What steps cost, to whoever reads the counters.
+  void TellStepCost();
   // How the step's sequences fare among drafts.
   void CountLeads(const StepWork& work);
   // Prompt rows of the coming step for each of active_, 0 for those that decode. All that have some

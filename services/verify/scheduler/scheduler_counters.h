@@ -21,6 +21,9 @@ struct SchedulerCounters {
   // Depths in a draft tree that are told apart; the last stands for itself and all below.
   static constexpr size_t kPositions = 32;
 
+  // Rows whose price is told.
+  static constexpr std::array<int64_t, 10> kCostRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+
   // Drafted: verified in a pass. Accepted: part of an answer.
   struct Nodes {
     metrics::Counter drafted;
@@ -57,6 +60,9 @@ struct SchedulerCounters {
   metrics::SecondsHistogram step_seconds;
   metrics::SecondsHistogram draft_wait_seconds;
   metrics::SecondsHistogram forward_seconds;
+  // Seconds that a step of so many rows is reckoned to take beside what their context costs; 0
+  // until a step has been learned from.
+  std::array<metrics::Value<double>, kCostRows.size()> step_cost;
 
   // A tree that was verified: `verified` are the nodes that the model accepted, root to leaf, of
   // which the first `taken` became part of the answer.

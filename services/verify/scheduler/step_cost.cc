@@ -6,14 +6,16 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <set>
 #include <utility>
 
 namespace strata::verify {
 namespace {
 
-// Up to here every number of rows has its own point: kernels work in small blocks.
-constexpr int64_t kExactRows = 16;
-// Beyond, points to each doubling.
+// Up to here every number of rows has its own point: kernels work in blocks, so that one row more
+// may cost as much as the next thirty.
+constexpr int64_t kExactRows = 64;
+// Beyond, points to each doubling, each for the rows up to a multiple of a block.
 constexpr int kPointsPerOctave = 8;
 // Weight of a new step. `scale` goes first, so that little is left for a point to explain when all
 // steps get slower at once.
@@ -27,9 +29,9 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 size_t StepCost::IndexOf(int64_t rows) {
   if (rows <= kExactRows) return static_cast<size_t>(rows - 1);
-  const int octave = std::bit_width(static_cast<uint64_t>(rows)) - 1;
+  const int octave = std::bit_width(static_cast<uint64_t>(rows - 1)) - 1;
   const int64_t low = int64_t{1} << octave;
-  const int64_t part = (rows - low) * kPointsPerOctave / low;
+  const int64_t part = (rows - 1 - low) * kPointsPerOctave / low;
   const int first = std::bit_width(static_cast<uint64_t>(kExactRows)) - 1;
   return static_cast<size_t>(kExactRows + (octave - first) * kPointsPerOctave + part);
 }
@@ -38,11 +40,14 @@ double StepCost::Base(double rows) const {
   if (curve_.empty()) return 0;
   if (rows <= curve_.front().first) return curve_.front().second;
   auto above = std::lower_bound(curve_.begin(), curve_.end(), std::pair(rows, 0.0));
+  auto below = above - 1;
   if (above == curve_.end()) {
     if (curve_.size() == 1) return curve_.front().second;
+    // Neighbours may be steps apart that begin or do not begin another block.
     --above;
+    below = std::upper_bound(curve_.begin(), above, std::pair(above->first / 2, kNever));
+    if (below != curve_.begin()) --below;
   }
-  const auto below = above - 1;
   const double slope = (above->second - below->second) / (above->first - below->first);
   return below->second + slope * (rows - below->first);
 }
@@ -106,10 +111,13 @@ void StepCost::Rebuild() {
 engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCost& cost) {
   constexpr int kRounds = 3;
   constexpr int64_t kContext = 512;
+  // Beyond max_rows, as long as a step takes no longer than this.
+  constexpr int64_t kMostRows = 512;
+  constexpr double kQuick = 20e-3;
   const engine::EngineInfo& info = engine.info();
   const int64_t room =
       std::min(info.max_sequence_length, engine.kv_pages_free() * int64_t{info.kv_page_tokens});
-  max_rows = std::min(max_rows, room);
+  max_rows = std::min({max_rows, room, kMostRows});
   engine::ForwardOutput output(engine.host_memory());
   const auto measure = [&](engine::KvSequence& sequence, int64_t rows,
                            double& seconds) -> engine::Status {
@@ -128,16 +136,25 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
   };
 
   const std::unique_ptr<engine::KvSequence> empty = engine.NewSequence();
-  std::vector<std::pair<int64_t, double>> shortest;
-  for (int64_t rows = 1; rows <= max_rows; rows += std::max<int64_t>(1, rows / 2)) {
-    shortest.emplace_back(rows, kNever);
-  }
+  // On both sides of where a larger block of rows may begin.
+  std::set<int64_t> sizes = {1, max_rows};
+  int64_t power = 2;
+  for (; power < max_rows; power *= 2) sizes.insert({power, power + 1});
   // The first passes of a process also allocate and wake threads.
   double seconds = kNever;
   for (int i = 0; i < kRounds; ++i) {
     const int64_t rows = std::min<int64_t>(8, max_rows);
     if (engine::Status status = measure(*empty, rows, seconds); !status.ok()) return status;
   }
+  for (; power < std::min(room, kMostRows); power *= 2) {
+    if (engine::Status status = measure(*empty, power, seconds = kNever); !status.ok()) {
+      return status;
+    }
+    if (seconds > kQuick) break;
+    sizes.insert({power, power + 1});
+  }
+  std::vector<std::pair<int64_t, double>> shortest;
+  for (const int64_t rows : sizes) shortest.emplace_back(rows, kNever);
   // Whatever else the machine does only adds. Not one size's rounds after the other, which a
   // moment's noise would spoil together.
   for (int i = 0; i < kRounds; ++i) {

@@ -24,7 +24,7 @@ class StepCost {
   bool known() const { return points_known_ >= 2; }
   // rows >= 1, seconds > 0; others are ignored.
   void Learn(int64_t rows, int64_t pairs, double seconds);
-  // 0 if nothing is known. Beyond the largest step seen, the slope of the last points goes on.
+  // 0 if nothing is known. Beyond the largest step seen, the slope over its last half goes on.
   double Estimate(int64_t rows, int64_t pairs) const;
 
   // The price of one row that attends to one token of context.
@@ -51,9 +51,10 @@ class StepCost {
   double pair_seconds_ = 0;
 };
 
-// Fills `cost` by running steps of up to `max_rows` rows on `engine`, which must be idle: a second
-// or two, and no sequence is left. Run it on a thread that ends (engine/own_thread.h). Stops early,
-// with what is known by then, where the KV cache or the longest sequence ends.
+// Fills `cost` by running steps of up to `max_rows` rows on `engine`, which must be idle, and
+// larger ones where they take little time: a second or two, and no sequence is left. Run it on a
+// thread that ends (engine/own_thread.h). Stops early, with what is known by then, where the KV
+// cache or the longest sequence ends.
 engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCost& cost);
 
 }  // namespace strata::verify

@@ -95,6 +95,13 @@ void CollectSteps(const SchedulerCounters& counters, Page& page) {
                     counters.draft_wait_seconds.Snapshot());
   page.AddHistogram("strata_verify_forward_seconds", "Duration of forward passes.",
                     counters.forward_seconds.Snapshot());
+  for (size_t i = 0; i < SchedulerCounters::kCostRows.size(); ++i) {
+    page.AddGauge(
+        "strata_verify_step_cost_seconds",
+        "What a step of so many rows is reckoned to take where drafts are weighed, beside "
+        "what their context costs.",
+        counters.step_cost[i].value(), {{"rows", absl::StrCat(SchedulerCounters::kCostRows[i])}});
+  }
 }
 
 void CollectNodes(const SchedulerCounters& counters, Page& page) {
