@@ -9,14 +9,16 @@ import argparse
 import json
 import pathlib
 import struct
+from collections.abc import Callable
 
 import torch
 
 LLAMA_2_7B = {
-    "architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
-    "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
-    "num_key_value_heads": 32, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": False, "eos_token_id": 2,
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
+    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+    "tie_word_embeddings": False, "eos_token_id": 2,
 }
 
 
@@ -45,8 +47,9 @@ def shapes(config: dict) -> dict[str, list[int]]:
     return found
 
 
-def write(path: pathlib.Path, tensors: dict[str, list[int]]) -> None:
-    """One safetensors file, tensor by tensor."""
+def write(path: pathlib.Path, tensors: dict[str, list[int]],
+          change: Callable[[str, torch.Tensor], None] = lambda name, values: None) -> None:
+    """One safetensors file, tensor by tensor: random numbers (fp32), as `change` leaves them."""
     header, offset = {}, 0
     for name, shape in tensors.items():
         end = offset + 2 * torch.Size(shape).numel()
@@ -60,6 +63,7 @@ def write(path: pathlib.Path, tensors: dict[str, list[int]]) -> None:
         for name, shape in tensors.items():
             # Norms about 1, the rest small enough that activations stay finite.
             values = torch.randn(shape, device=device) * 0.02 + (name.endswith("norm.weight"))
+            change(name, values)
             file.write(values.to(torch.bfloat16).view(torch.int16).cpu().numpy().tobytes())
 
 
