@@ -1,17 +1,19 @@
 #include "common/metrics/exporter.h"
 
-#include <httplib.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <prometheus/text_serializer.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
+#include <cerrno>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <map>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -27,16 +29,13 @@
 namespace strata::metrics {
 namespace {
 
-constexpr size_t kThreads = 2;
-// A scraper that sends nothing, or takes nothing, gives its thread back after this. It may hold up
-// the end of the process for as long.
-constexpr std::chrono::seconds kPatience(5);
-// Of a request's body; there is no use for one.
-constexpr size_t kMaxPayload = 4096;
+// Scrapers that are connected at a time, and seconds until one that says nothing is not any more.
+constexpr unsigned kMostConnections = 64;
+constexpr unsigned kPatienceSeconds = 10;
 
 struct HostPort {
   std::string host;
-  int port = 0;
+  std::string port;
 };
 
 absl::StatusOr<HostPort> ParseListen(absl::string_view listen) {
@@ -57,7 +56,45 @@ absl::StatusOr<HostPort> ParseListen(absl::string_view listen) {
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
   }
-  return HostPort{std::string(host), static_cast<int>(port)};
+  return HostPort{std::string(host), absl::StrCat(port)};
+}
+
+struct Socket {
+  int descriptor = -1;
+  int port = 0;
+};
+
+// Listens at the first of the host's addresses that can be had.
+absl::StatusOr<Socket> Listen(const HostPort& address) {
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  const int failed = getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found);
+  if (failed != 0) return absl::UnavailableError(gai_strerror(failed));
+  int error = EADDRNOTAVAIL;
+  Socket socket;
+  for (const addrinfo* at = found; at != nullptr && socket.port == 0; at = at->ai_next) {
+    socket.descriptor = ::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+    const int yes = 1;
+    sockaddr_storage bound = {};
+    socklen_t size = sizeof(bound);
+    if (socket.descriptor >= 0 &&
+        setsockopt(socket.descriptor, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) == 0 &&
+        bind(socket.descriptor, at->ai_addr, at->ai_addrlen) == 0 &&
+        listen(socket.descriptor, SOMAXCONN) == 0 &&
+        getsockname(socket.descriptor, reinterpret_cast<sockaddr*>(&bound), &size) == 0) {
+      socket.port = ntohs(bound.ss_family == AF_INET6
+                              ? reinterpret_cast<const sockaddr_in6*>(&bound)->sin6_port
+                              : reinterpret_cast<const sockaddr_in*>(&bound)->sin_port);
+      continue;
+    }
+    error = errno;
+    if (socket.descriptor >= 0) close(socket.descriptor);
+  }
+  freeaddrinfo(found);
+  if (socket.port == 0) return absl::UnavailableError(std::strerror(error));
+  return socket;
 }
 
 }  // namespace
@@ -98,55 +135,66 @@ void Exporter::Registration::Reset() {
   sources_.reset();
 }
 
+// A thread of libmicrohttpd's, whose stack it leaves to the system: prometheus-cpp's own endpoint
+// has 100 KiB, less than a CUDA build of LibTorch has thread-local data.
 class Exporter::Endpoint {
  public:
-  explicit Endpoint(std::shared_ptr<Registration::Sources> sources) {
-    server_.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
-    // The library's own choice would let two servers share a port.
-    server_.set_socket_options([](int socket) {
-      const int yes = 1;
-      setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-    });
-    // A connection that is kept open would hold a thread.
-    server_.set_keep_alive_max_count(1);
-    server_.set_read_timeout(kPatience);
-    server_.set_write_timeout(kPatience);
-    server_.set_payload_max_length(kMaxPayload);
-    server_.Get("/metrics", [sources = std::move(sources)](const httplib::Request&,
-                                                           httplib::Response& response) {
-      response.set_content(sources->Collect(), "text/plain; version=0.0.4; charset=utf-8");
-    });
-  }
+  explicit Endpoint(std::shared_ptr<const Registration::Sources> sources)
+      : sources_(std::move(sources)) {}
+  // Waits for no scraper.
   ~Endpoint() {
-    server_.stop();
-    if (thread_.joinable()) thread_.join();
+    if (daemon_ != nullptr) MHD_stop_daemon(daemon_);
   }
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
 
-  // Returns the port, 0 if the address cannot be had. Serves it from then on.
-  int Start(const HostPort& address) {
-    const int port = address.port == 0 ? server_.bind_to_any_port(address.host)
-                     : server_.bind_to_port(address.host, address.port) ? address.port
-                                                                        : 0;
-    if (port <= 0) return 0;
-    thread_ = std::thread([this] {
-      try {
-        server_.listen_after_bind();
-      } catch (const std::exception& error) {
-        spdlog::error("metrics are not served: {}", error.what());
-      }
-      ended_ = true;
-    });
-    // stop() is lost on a server that does not run yet.
-    while (!server_.is_running() && !ended_) std::this_thread::yield();
-    return ended_ ? 0 : port;
+  // Once. Returns the port.
+  absl::StatusOr<int> Start(const HostPort& address) {
+    const absl::StatusOr<Socket> socket = Listen(address);
+    if (!socket.ok()) return socket.status();
+    daemon_ = MHD_start_daemon(MHD_USE_AUTO_INTERNAL_THREAD, 0, nullptr, nullptr, &Answer, this,
+                               MHD_OPTION_LISTEN_SOCKET, socket->descriptor,
+                               MHD_OPTION_CONNECTION_LIMIT, kMostConnections,
+                               MHD_OPTION_CONNECTION_TIMEOUT, kPatienceSeconds, MHD_OPTION_END);
+    if (daemon_ == nullptr) {
+      close(socket->descriptor);
+      return absl::UnavailableError("its thread does not start");
+    }
+    return socket->port;
   }
 
  private:
-  httplib::Server server_;
-  std::atomic<bool> ended_ = false;
-  std::thread thread_;
+  // Called by C, which nothing may be thrown through.
+  static MHD_Result Answer(void* endpoint, MHD_Connection* connection, const char* url,
+                           const char* method, const char* /*version*/, const char* /*upload*/,
+                           size_t* /*upload_size*/, void** /*state*/) noexcept {
+    const absl::string_view verb = method;
+    if (verb != MHD_HTTP_METHOD_GET && verb != MHD_HTTP_METHOD_HEAD) {
+      return Send(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "");
+    }
+    if (absl::string_view(url) != "/metrics") return Send(connection, MHD_HTTP_NOT_FOUND, "");
+    try {
+      return Send(connection, MHD_HTTP_OK,
+                  static_cast<const Endpoint*>(endpoint)->sources_->Collect());
+    } catch (const std::exception& error) {
+      spdlog::error("metrics could not be collected: {}", error.what());
+      return Send(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "");
+    }
+  }
+  static MHD_Result Send(MHD_Connection* connection, unsigned status,
+                         const std::string& page) noexcept {
+    MHD_Response* response = MHD_create_response_from_buffer(
+        page.size(), const_cast<char*>(page.data()), MHD_RESPMEM_MUST_COPY);
+    if (response == nullptr) return MHD_NO;
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                            "text/plain; version=0.0.4; charset=utf-8");
+    const MHD_Result queued = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return queued;
+  }
+
+  const std::shared_ptr<const Registration::Sources> sources_;
+  MHD_Daemon* daemon_ = nullptr;
 };
 
 Exporter::Exporter() : sources_(std::make_shared<Registration::Sources>()) {}
@@ -158,13 +206,12 @@ absl::StatusOr<std::unique_ptr<Exporter>> Exporter::Start(const ExporterOptions&
   const absl::StatusOr<HostPort> address = ParseListen(options.listen);
   if (!address.ok()) return address.status();
   exporter->endpoint_ = std::make_unique<Endpoint>(exporter->sources_);
-  const int port = exporter->endpoint_->Start(*address);
-  if (port == 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot serve metrics on '", options.listen,
-                     "' (--metrics-listen): the address is in use or not this machine's"));
+  const absl::StatusOr<int> port = exporter->endpoint_->Start(*address);
+  if (!port.ok()) {
+    return absl::UnavailableError(absl::StrCat("cannot serve metrics on '", options.listen,
+                                               "' (--metrics-listen): ", port.status().message()));
   }
-  exporter->address_ = absl::StrCat(options.listen.substr(0, options.listen.rfind(':') + 1), port);
+  exporter->address_ = absl::StrCat(options.listen.substr(0, options.listen.rfind(':') + 1), *port);
   if (!options.port_file.empty()) {
     absl::Status status = WriteFileAtomically(options.port_file, exporter->address_ + "\n");
     if (!status.ok()) return status;

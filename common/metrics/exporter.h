@@ -11,7 +11,8 @@
 namespace strata::metrics {
 
 struct ExporterOptions {
-  // HOST:PORT (port 0: any free one); empty: nothing is served.
+  // HOST:PORT (port 0: any free one); empty: nothing is served. Of a host with several addresses it
+  // is the first that can be had.
   std::string listen;
   // The address that is served is written to this file; empty: to none.
   std::string port_file;

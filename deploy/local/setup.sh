@@ -83,7 +83,7 @@ apt_packages=(
   libssl-dev openssl
   librocksdb-dev libgtest-dev libgmock-dev libcli11-dev libspdlog-dev nlohmann-json3-dev
   libpcre2-dev libicu-dev libxxhash-dev libzstd-dev libbenchmark-dev libyaml-cpp-dev
-  prometheus-cpp-dev libcpp-httplib-dev
+  prometheus-cpp-dev libmicrohttpd-dev
   liblzma-dev zlib1g-dev libsnappy-dev liblz4-dev libbz2-dev xz-utils
   python3-venv python3-dev openssl)
 # Formatting and static checks; nothing is built with them.

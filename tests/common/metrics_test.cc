@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <ctime>
 #include <fstream>
@@ -45,17 +46,21 @@ int Connect(const std::string& address) {
   return -1;
 }
 
-// The whole answer to a GET, headers and body; empty if there is none.
-std::string Get(const std::string& address, const std::string& path) {
+// The whole answer to a request, headers and body; empty if there is none.
+std::string Send(const std::string& address, const std::string& request) {
   std::string answer;
   if (const int fd = Connect(address); fd >= 0) {
-    const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
-    EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+    // May be refused before it was read to its end.
+    send(fd, request.data(), request.size(), MSG_NOSIGNAL);
     char buffer[4096];
     for (ssize_t n = 0; (n = read(fd, buffer, sizeof(buffer))) > 0;) answer.append(buffer, n);
     close(fd);
   }
   return answer;
+}
+
+std::string Get(const std::string& address, const std::string& path) {
+  return Send(address, "GET " + path + " HTTP/1.0\r\n\r\n");
 }
 
 std::unique_ptr<Exporter> StartExporter(const std::string& port_file = "") {
@@ -144,21 +149,60 @@ TEST(Exporter, AnAddressThatCannotBeBoundIsAnError) {
 thread_local std::array<char, 512 << 10> thread_local_data;
 
 TEST(Exporter, StartsBesideLargeThreadLocalData) {
-  thread_local_data[getpid() % thread_local_data.size()] = 1;
+  const size_t at = static_cast<size_t>(getpid()) % thread_local_data.size();
+  EXPECT_EQ(++thread_local_data[at], 1);
   const auto exporter = StartExporter();
   EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("200 OK"));
 }
 
-// Who connects and sends nothing keeps neither others nor the end waiting for long.
-TEST(Exporter, AConnectionThatSaysNothingIsGivenUp) {
+// Who connects and says nothing, or not all, keeps neither others nor the end waiting.
+TEST(Exporter, ASilentScraperHoldsUpNobody) {
   auto exporter = StartExporter();
-  const int fd = Connect(exporter->address());
-  ASSERT_GE(fd, 0);
+  std::vector<int> silent;
+  for (int i = 0; i < 16; ++i) {
+    silent.push_back(Connect(exporter->address()));
+    ASSERT_GE(silent.back(), 0);
+    if (i % 2 == 0) {
+      ASSERT_EQ(write(silent.back(), "GET /met", 8), 8);
+    }
+  }
   EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("200 OK"));
+  const auto start = std::chrono::steady_clock::now();
   exporter.reset();
-  char byte;
-  EXPECT_EQ(read(fd, &byte, 1), 0);
-  close(fd);
+  // Far below what a silent connection is given.
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  for (const int fd : silent) {
+    char byte;
+    EXPECT_LE(read(fd, &byte, 1), 0);
+    close(fd);
+  }
+}
+
+TEST(Exporter, OtherRequestsAreRefused) {
+  const auto exporter = StartExporter();
+  EXPECT_THAT(Send(exporter->address(), "HEAD /metrics HTTP/1.0\r\n\r\n"), HasSubstr("200 OK"));
+  EXPECT_THAT(Send(exporter->address(), "POST /metrics HTTP/1.0\r\nContent-Length: 2\r\n\r\nab"),
+              HasSubstr("405"));
+  EXPECT_THAT(Send(exporter->address(), "nonsense\r\n\r\n"), Not(HasSubstr("200 OK")));
+  // Longer than a connection's memory.
+  EXPECT_THAT(Send(exporter->address(), "GET /" + std::string(1 << 20, 'a')),
+              Not(HasSubstr("200 OK")));
+  EXPECT_THAT(Get(exporter->address(), "/metrics"), HasSubstr("200 OK"));
+}
+
+TEST(Exporter, ServesIpv6) {
+  const int probe = socket(AF_INET6, SOCK_STREAM, 0);
+  sockaddr_in6 loopback{};
+  loopback.sin6_family = AF_INET6;
+  loopback.sin6_addr = in6addr_loopback;
+  const bool has = probe >= 0 &&
+                   bind(probe, reinterpret_cast<const sockaddr*>(&loopback), sizeof(loopback)) == 0;
+  if (probe >= 0) close(probe);
+  if (!has) GTEST_SKIP() << "this machine has no IPv6";
+  const auto exporter = Exporter::Start({"[::1]:0", ""});
+  ASSERT_TRUE(exporter.ok()) << exporter.status();
+  EXPECT_THAT((*exporter)->address(), testing::StartsWith("[::1]:"));
+  EXPECT_THAT((*exporter)->address(), Not(testing::EndsWith(":0")));
 }
 
 TEST(Exporter, WithoutAnAddressNothingIsServed) {
