@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <new>
 #include <random>
 #include <thread>
@@ -38,6 +39,7 @@ class CountingDrafter final : public draft::Drafter {
         ++closed_;
         continue;
       }
+      ++(std::this_thread::get_id() == test_thread_ ? by_asker_ : by_worker_);
       const auto token = static_cast<TokenId>(update.position + update.tokens.size());
       answer.tree.Add(token, -1, 0.5f, TierKind::kContext);
     }
@@ -60,6 +62,8 @@ class CountingDrafter final : public draft::Drafter {
   bool overlapped() const { return overlapped_; }
   bool learned() const { return learned_; }
   int closed() const { return closed_; }
+  int by_asker() const { return by_asker_; }
+  int by_worker() const { return by_worker_; }
 
  private:
   void Enter() {
@@ -73,6 +77,9 @@ class CountingDrafter final : public draft::Drafter {
   std::atomic<bool> learned_ = false;
   std::atomic<bool> fails_ = false;
   std::atomic<int> closed_ = 0;
+  const std::thread::id test_thread_ = std::this_thread::get_id();
+  std::atomic<int> by_asker_ = 0;
+  std::atomic<int> by_worker_ = 0;
 };
 
 class EmbeddedDraftSource : public ::testing::Test {
@@ -108,6 +115,8 @@ TEST_F(EmbeddedDraftSource, AnswersHoweverSoonItIsAskedFor) {
     first.push_back(1);
     second.insert(second.end(), {1, 1});
     const DraftQuery queries[] = {Query(id, first), Query(id + 1, second)};
+    // Now and then the worker has nothing left to learn.
+    if (round % 16 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     source_->Ask(queries);
     for (unsigned spins = random() % 3 == 0 ? random() % 20000 : 0; spins > 0; --spins) {
       std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -130,6 +139,8 @@ TEST_F(EmbeddedDraftSource, AnswersHoweverSoonItIsAskedFor) {
   EXPECT_FALSE(drafter_->overlapped());
   EXPECT_TRUE(drafter_->learned());
   EXPECT_EQ(drafter_->closed(), ended);
+  EXPECT_GT(drafter_->by_asker(), 0);
+  EXPECT_GT(drafter_->by_worker(), 0);
 }
 
 TEST_F(EmbeddedDraftSource, ADrafterThatThrowsIsAMissAndIsAskedAgain) {

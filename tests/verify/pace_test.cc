@@ -52,6 +52,7 @@ TEST(SlowedPlaces, AreAShareOfThoseThatEnd) {
   // Of many that are under way a share may be behind at a time, not just two.
   for (int i = 0; i < kRequests; ++i) places.End(false, 32);
   EXPECT_EQ(places.Of(32), 8);
+  EXPECT_EQ(places.Of(8), 2);
   places.End(false, 8);
   EXPECT_EQ(places.Of(32), 2);
 

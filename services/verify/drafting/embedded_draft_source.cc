@@ -138,21 +138,25 @@ class EmbeddedDraftSource final : public DraftSource {
     }
   }
 
-  std::vector<DraftReply> DraftAll(std::span<const DraftQuery> queries, absl::Time deadline)
-      ABSL_LOCKS_EXCLUDED(drafting_) {
+  // Whatever happens; no draft is worth a request.
+  std::vector<DraftReply> DraftAll(std::span<const DraftQuery> queries,
+                                   absl::Time deadline) noexcept ABSL_LOCKS_EXCLUDED(drafting_) {
     absl::MutexLock lock(&drafting_);
-    std::vector<DraftReply> replies(queries.size());
-    std::vector<size_t> asked(queries.size());
-    std::iota(asked.begin(), asked.end(), size_t{0});
+    std::vector<DraftReply> replies;
     try {
+      replies.resize(queries.size());
+      std::vector<size_t> asked(queries.size());
+      std::iota(asked.begin(), asked.end(), size_t{0});
       // The second round sends again, whole, what the drafter had forgotten.
       for (int round = 0; round < 2 && !asked.empty(); ++round) {
         asked = AskDrafter(queries, asked, deadline, replies);
       }
     } catch (const std::exception& error) {
-      // No draft is worth a request.
       spdlog::error("drafting failed: {}", error.what());
-      replies.assign(queries.size(), DraftReply{.tree = {}, .missed = true});
+      for (DraftReply& reply : replies) {
+        reply.tree.Clear();
+        reply.missed = true;
+      }
     }
     return replies;
   }

@@ -17,7 +17,7 @@ constexpr double kRate = 0.1;
 // time.
 constexpr int kSkipped = 8;
 constexpr int kMostSkipped = 64;
-constexpr double kVainShare = 0.01;
+constexpr double kVainShare = 0.02;
 constexpr uint32_t kLeastWanted = 4;
 
 struct Candidate {
@@ -186,11 +186,18 @@ std::vector<std::vector<int32_t>> NodeBudget::Choose(std::span<const Offer> offe
   return kept;
 }
 
-bool NodeBudget::WorthAsking() {
+bool NodeBudget::WorthAsking(size_t sequences) {
+  // What drafts are worth among many says little of what they are worth to few.
+  if (2 * sequences <= sequences_) {
+    to_skip_ = 0;
+    next_skip_ = 1;
+    sequences_ = sequences;
+  }
   if (to_skip_ > 0) {
     --to_skip_;
     return false;
   }
+  sequences_ = sequences;
   if (gain_ >= 0 || last_paid_) {
     next_skip_ = 1;
     return true;
@@ -205,7 +212,9 @@ bool NodeBudget::WorthAsking() {
   return true;
 }
 
-bool NodeBudget::Dormant() const { return next_skip_ >= kSkipped && gain_ < 0 && !last_paid_; }
+bool NodeBudget::Dormant() const {
+  return to_skip_ > 0 && next_skip_ >= kSkipped && gain_ < 0 && !last_paid_;
+}
 
 uint32_t NodeBudget::Wanted(size_t sequences) const {
   if (!nodes_known_ || sequences == 0) return UINT32_MAX;

@@ -38,11 +38,12 @@ class NodeBudget {
   std::vector<std::vector<int32_t>> Choose(std::span<const Offer> offers, int64_t other_rows = 0,
                                            int64_t slowed = 0);
 
-  // Whether drafts for the coming step are worth the wait for them. Once a step; after steps in
-  // which they were not, some are left out, the more the longer that lasts and the longer the wait
-  // is beside a step: until they pay once.
-  bool WorthAsking();
-  // Whether drafts have not paid for so long that what would make them better may be left out, too.
+  // Whether drafts for the coming step, of so many sequences, are worth the wait for them. Once a
+  // step; after steps in which they were not, some are left out, the more the longer that lasts and
+  // the longer the wait is beside a step: until they pay once, or far fewer sequences are left.
+  bool WorthAsking(size_t sequences);
+  // Whether drafts have not paid for so long that what would make them better may be left out, too:
+  // WorthAsking is about to say no.
   bool Dormant() const;
   // Nodes worth asking for, for each of `sequences` decoding sequences, from what was of use in the
   // last steps; at least 4.
@@ -70,6 +71,8 @@ class NodeBudget {
   bool last_paid_ = false;
   // What that step takes without drafts.
   double plain_seconds_ = 0;
+  // Of the last question.
+  size_t sequences_ = 0;
   int to_skip_ = 0;
   int next_skip_ = 1;
 };

@@ -38,6 +38,9 @@ class SlowedPlaces {
   int64_t Of(int64_t sequences) const;
 
  private:
+  // At a time, of so many.
+  double Most(int64_t sequences) const;
+
   const double share_;
   double places_ = 1;
 };

@@ -338,7 +338,7 @@ void Scheduler::AskForDrafts() {
   draft_wait_ = absl::ZeroDuration();
   if (wishes.empty()) return;
   if (options_.measured_budget) {
-    if (!budget_.WorthAsking()) return;
+    if (!budget_.WorthAsking(wishes.size())) return;
     const uint32_t wanted = budget_.Wanted(wishes.size());
     for (Wish& wish : wishes) wish.nodes = std::min(wish.nodes, wanted);
   }

@@ -147,8 +147,10 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
     if (engine::Status status = measure(*empty, rows, seconds); !status.ok()) return status;
   }
   for (; power < std::min(room, kMostRows); power *= 2) {
-    if (engine::Status status = measure(*empty, power, seconds = kNever); !status.ok()) {
-      return status;
+    seconds = kNever;
+    // The first pass of a size may set up what the others find.
+    for (int i = 0; i < 2 && seconds > kQuick; ++i) {
+      if (engine::Status status = measure(*empty, power, seconds); !status.ok()) return status;
     }
     if (seconds > kQuick) break;
     sizes.insert({power, power + 1});
@@ -169,7 +171,7 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
   for (const auto& [rows, least] : shortest) cost.Learn(rows, 0, least);
 
   const int64_t context = std::min(kContext, room - 16);
-  if (context < 64 || max_rows < 8) return {};
+  if (context < 64) return {};
   const std::unique_ptr<engine::KvSequence> filled = engine.NewSequence();
   std::vector<int32_t> tokens(static_cast<size_t>(context), 1);
   std::vector<int32_t> rows(tokens.size());

@@ -51,10 +51,10 @@ class StepCost {
   double pair_seconds_ = 0;
 };
 
-// Fills `cost` by running steps of up to `max_rows` rows on `engine`, which must be idle, and
-// larger ones where they take little time: a second or two, and no sequence is left. Run it on a
-// thread that ends (engine/own_thread.h). Stops early, with what is known by then, where the KV
-// cache or the longest sequence ends.
+// Fills `cost` by running steps of up to `max_rows` rows (512 at most) on `engine`, which must be
+// idle, and larger ones where they take little time: a second or two, and no sequence is left. Run
+// it on a thread that ends (engine/own_thread.h). Stops early, with what is known by then, where
+// the KV cache or the longest sequence ends.
 engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCost& cost);
 
 }  // namespace strata::verify
