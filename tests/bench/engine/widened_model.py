@@ -42,11 +42,14 @@ class Widening:
                 and self.hidden <= wide["hidden_size"] and self.inner <= wide["intermediate_size"]
                 and self.layers <= wide["num_hidden_layers"] and self.heads <= heads
                 and self.wide_dim % self.dim == 0 and wide_group == 1
-                and not wide.get("tie_word_embeddings", False))
+                and not wide.get("tie_word_embeddings", False)
+                and not small.get("attention_bias", False) and not small.get("rope_scaling")
+                and small.get("hidden_act", "silu") == "silu")
         if not fits:
             raise SystemExit("both must be LlamaForCausalLM; the wide shape needs as many or more "
                              "layers, heads and hidden numbers, a KV head for every head, a head "
-                             "size that the small one divides, and an lm_head of its own")
+                             "size that the small one divides, and an lm_head of its own; the small "
+                             "one no biases and no rope_scaling")
         self.norm_scale = math.sqrt(self.hidden / wide["hidden_size"])
         self.config = wide | {
             "vocab_size": small["vocab_size"], "rope_theta": small.get("rope_theta", 10000.0),
@@ -62,7 +65,9 @@ class Widening:
     def change(self, name: str, values: torch.Tensor) -> None:
         """For random_model.write()."""
         if name == "lm_head.weight":
-            values[:, :self.hidden] = self._small("model.embed_tokens.weight", values)
+            tied = self.small.get("tie_word_embeddings", False)
+            small = self._small("model.embed_tokens.weight" if tied else name, values)
+            values[:, :self.hidden] = small
         elif name == "model.embed_tokens.weight":
             values[:, :self.hidden] = self._small(name, values)
             values[:, self.hidden:] = 0
