@@ -156,10 +156,8 @@ class Exporter::Endpoint {
                                MHD_OPTION_LISTEN_SOCKET, socket->descriptor,
                                MHD_OPTION_CONNECTION_LIMIT, kMostConnections,
                                MHD_OPTION_CONNECTION_TIMEOUT, kPatienceSeconds, MHD_OPTION_END);
-    if (daemon_ == nullptr) {
-      close(socket->descriptor);
-      return absl::UnavailableError("its thread does not start");
-    }
+    // The socket is not closed here: whether the library has done so depends on what failed.
+    if (daemon_ == nullptr) return absl::UnavailableError("its thread does not start");
     return socket->port;
   }
 
