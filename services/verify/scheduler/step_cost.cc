@@ -156,6 +156,7 @@ engine::Status MeasureStepCost(engine::Engine& engine, int64_t max_rows, StepCos
     sizes.insert({power, power + 1});
   }
   std::vector<std::pair<int64_t, double>> shortest;
+  shortest.reserve(sizes.size());
   for (const int64_t rows : sizes) shortest.emplace_back(rows, kNever);
   // Whatever else the machine does only adds. Not one size's rounds after the other, which a
   // moment's noise would spoil together.
