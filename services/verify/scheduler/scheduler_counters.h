@@ -61,7 +61,7 @@ struct SchedulerCounters {
   metrics::SecondsHistogram draft_wait_seconds;
   metrics::SecondsHistogram forward_seconds;
   // Seconds that a step of so many rows is reckoned to take beside what their context costs; 0
-  // until a step has been learned from.
+  // while no step has been measured or learned from.
   std::array<metrics::Value<double>, kCostRows.size()> step_cost;
 
   // A tree that was verified: `verified` are the nodes that the model accepted, root to leaf, of
