@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -60,6 +61,21 @@ TEST(ParallelTest, TogetherThreadsGoFromLoopToLoop) {
   });
   EXPECT_EQ(members, ThreadCount());
   for (const int64_t value : values) EXPECT_EQ(value, kLoops);
+}
+
+// Far longer than anybody spins for.
+TEST(ParallelTest, WhoWaitsLongIsWoken) {
+  std::vector<int> values(2, 0);
+  RunTogether([&] {
+    for (int loop = 1; loop <= 3; ++loop) {
+      ParallelFor(2, 1, [&](int64_t begin, int64_t end) {
+        if (begin == loop % 2) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        for (int64_t i = begin; i < end; ++i) values[static_cast<size_t>(i)] = loop;
+      });
+      EXPECT_EQ(values, std::vector<int>(2, loop));
+      ParallelFor(1, 1, [](int64_t, int64_t) {});
+    }
+  });
 }
 
 TEST(ParallelTest, LoopsAfterwardsAreOfTheirOwn) {

@@ -166,7 +166,7 @@ STRATA_INLINE float ToWeights(float top, int64_t length, float* scores) {
 }
 
 // Rows that share their pages, and the query heads of one KV head.
-template <typename T>
+template <typename T, typename Out>
 struct Joint {
   std::span<const AttentionRow> rows;  // at most kJointRows
   const HeadCache<T>& head;
@@ -174,14 +174,14 @@ struct Joint {
   int64_t stride;  // of a head's scores
   const float* q;  // of row 0
   float* scores;
-  T* out;  // of row 0
+  Out* out;  // of row 0
 };
 
 // N query heads from `first`, in vectors of kWidth lanes: a position's or a dimension's result is
 // the same with any. Each block of keys or values serves all rows while it is in L1; what is
 // computed for one of them does not depend on the others.
-template <typename T, int N, int kWidth>
-STRATA_INLINE void AttendHeads(const Joint<T>& joint, int64_t first) {
+template <typename T, typename Out, int N, int kWidth>
+STRATA_INLINE void AttendHeads(const Joint<T, Out>& joint, int64_t first) {
   using F32 = typename Vectors<kWidth>::F32;
   const HeadCache<T>& head = joint.head;
   const int64_t dim = head.head_dim;
@@ -255,64 +255,66 @@ STRATA_INLINE void AttendHeads(const Joint<T>& joint, int64_t first) {
     }
   }
   for (int64_t r = 0; r < count; ++r) {
-    T* const out = joint.out + joint.rows[r].row * joint.width + first * dim;
+    Out* const out = joint.out + joint.rows[r].row * joint.width + first * dim;
     for (int h = 0; h < N; ++h) {
       for (int64_t d = 0; d < dim; d += kLanes) {
         F32x8 a;
         Load(&accumulator[r][h][d], a);
         a = a * inverse_sum[r][h];
-        Store(a, out + h * dim + d);
+        StoreRounded<T>(a, out + h * dim + d);
       }
     }
   }
 }
 
 // The query heads [first, end), which share a KV head.
-template <typename T, int kWidth>
-STRATA_INLINE void AttendGroup(const Joint<T>& joint, int64_t first, int64_t end) {
+template <typename T, typename Out, int kWidth>
+STRATA_INLINE void AttendGroup(const Joint<T, Out>& joint, int64_t first, int64_t end) {
   // Which group a head is in depends on the model alone, and each head's
   // arithmetic on neither: heads never mix.
-  for (; first + kGroup <= end; first += kGroup) AttendHeads<T, kGroup, kWidth>(joint, first);
+  for (; first + kGroup <= end; first += kGroup) {
+    AttendHeads<T, Out, kGroup, kWidth>(joint, first);
+  }
   switch (end - first) {
     case 3:
-      AttendHeads<T, 3, kWidth>(joint, first);
+      AttendHeads<T, Out, 3, kWidth>(joint, first);
       break;
     case 2:
-      AttendHeads<T, 2, kWidth>(joint, first);
+      AttendHeads<T, Out, 2, kWidth>(joint, first);
       break;
     case 1:
-      AttendHeads<T, 1, kWidth>(joint, first);
+      AttendHeads<T, Out, 1, kWidth>(joint, first);
       break;
     default:
       break;
   }
 }
 
-STRATA_CLONES void AttendF32(const Joint<float>& joint, int64_t first, int64_t end) {
-  AttendGroup<float, 8>(joint, first, end);
+STRATA_CLONES void AttendClone(const Joint<float, float>& joint, int64_t first, int64_t end) {
+  AttendGroup<float, float, 8>(joint, first, end);
 }
-STRATA_CLONES void AttendBf16(const Joint<Bf16>& joint, int64_t first, int64_t end) {
-  AttendGroup<Bf16, 8>(joint, first, end);
+STRATA_CLONES void AttendClone(const Joint<Bf16, Bf16>& joint, int64_t first, int64_t end) {
+  AttendGroup<Bf16, Bf16, 8>(joint, first, end);
+}
+STRATA_CLONES void AttendClone(const Joint<Bf16, float>& joint, int64_t first, int64_t end) {
+  AttendGroup<Bf16, float, 8>(joint, first, end);
 }
 #if defined(__x86_64__)
-template <typename T>
-STRATA_AVX512 void AttendAvx512(const Joint<T>& joint, int64_t first, int64_t end) {
-  AttendGroup<T, 16>(joint, first, end);
+template <typename T, typename Out>
+STRATA_AVX512 void AttendAvx512(const Joint<T, Out>& joint, int64_t first, int64_t end) {
+  AttendGroup<T, Out, 16>(joint, first, end);
 }
 #endif
 
-template <typename T>
-using AttendFunction = void (*)(const Joint<T>& joint, int64_t first, int64_t end);
-template <typename T>
-AttendFunction<T> Attend() {
+template <typename T, typename Out>
+void Attend(const Joint<T, Out>& joint, int64_t first, int64_t end) {
 #if defined(__x86_64__)
-  if (HasAvx512()) return &AttendAvx512<T>;
-#endif
-  if constexpr (sizeof(T) == sizeof(float)) {
-    return &AttendF32;
-  } else {
-    return &AttendBf16;
+  if (HasAvx512()) {
+    AttendAvx512(joint, first, end);
+    return;
   }
+#endif
+  AttendClone(joint, first, end);
 }
 
 }  // namespace
@@ -330,9 +332,9 @@ float* AttentionScratch::scores() {
   return scores_.data() + joint_rows_ * kGroup * stride_ * ThreadIndex();
 }
 
-template <typename T>
+template <typename T, typename Out>
 void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,
-                    const float* q, KvCache& cache, AttentionScratch& scratch, T* out) {
+                    const float* q, KvCache& cache, AttentionScratch& scratch, Out* out) {
   const auto row_count = static_cast<int64_t>(rows.size());
   const int64_t share = shape.heads / shape.kv_heads;
   const int64_t width = shape.heads * shape.head_dim;
@@ -341,7 +343,6 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
   const int64_t items = row_count * shape.kv_heads;
   // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
   const int64_t grain = work < (1 << 16) ? items : 1;
-  const AttendFunction<T> attend = Attend<T>();
   ParallelFor(items, grain, [&](int64_t begin, int64_t end) {
     float* const scores = scratch.scores();
     // A sequence's items stand together, and in them those of a KV head.
@@ -356,9 +357,15 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
         const int64_t at = (i - first * shape.kv_heads) % size;
         const int64_t count = std::min({size - at, items_end - i, scratch.joint_rows()});
         const HeadCache<T> head{cache, layer, kv_head, shape.head_dim};
-        attend({rows.subspan(static_cast<size_t>(first + at), static_cast<size_t>(count)), head,
-                width, scratch.stride(), q, scores, out},
-               kv_head * share, (kv_head + 1) * share);
+        const Joint<T, Out> joint{
+            rows.subspan(static_cast<size_t>(first + at), static_cast<size_t>(count)),
+            head,
+            width,
+            scratch.stride(),
+            q,
+            scores,
+            out};
+        Attend(joint, kv_head * share, (kv_head + 1) * share);
         i += count;
       }
       first = last;
@@ -366,9 +373,11 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
   });
 }
 
-template void PagedAttention(const AttentionShape&, int64_t, std::span<const AttentionRow>,
-                             const float*, KvCache&, AttentionScratch&, float*);
-template void PagedAttention(const AttentionShape&, int64_t, std::span<const AttentionRow>,
-                             const float*, KvCache&, AttentionScratch&, Bf16*);
+template void PagedAttention<float>(const AttentionShape&, int64_t, std::span<const AttentionRow>,
+                                    const float*, KvCache&, AttentionScratch&, float*);
+template void PagedAttention<Bf16>(const AttentionShape&, int64_t, std::span<const AttentionRow>,
+                                   const float*, KvCache&, AttentionScratch&, Bf16*);
+template void PagedAttention<Bf16>(const AttentionShape&, int64_t, std::span<const AttentionRow>,
+                                   const float*, KvCache&, AttentionScratch&, float*);
 
 }  // namespace strata::engine

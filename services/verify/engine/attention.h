@@ -42,10 +42,11 @@ class AttentionScratch {
 };
 
 // q: [rows, heads * head_dim] fp32, rotated, scaled by 1 / sqrt(head_dim).
-// out: [rows, heads * head_dim]. The rows' own keys and values are in the cache.
-template <typename T>
+// out: [rows, heads * head_dim], rounded to T, the cache's type; Out is T or float. The rows' own
+// keys and values are in the cache.
+template <typename T, typename Out>
 void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,
-                    const float* q, KvCache& cache, AttentionScratch& scratch, T* out);
+                    const float* q, KvCache& cache, AttentionScratch& scratch, Out* out);
 
 }  // namespace strata::engine
 

@@ -36,8 +36,13 @@ at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
   const int64_t rows = x.size(0);
   const at::Tensor wide = at::empty({rows, in_}, x.options().dtype(at::kFloat));
   at::Tensor y = at::empty({rows, out_}, x.options());
-  Multiply(static_cast<const Bf16*>(x.data_ptr()), rows, bias, nullptr, wide.data_ptr<float>(),
-           static_cast<Bf16*>(y.data_ptr()));
+  const auto* const from = static_cast<const Bf16*>(x.data_ptr());
+  auto* const to = wide.data_ptr<float>();
+  ParallelFor(rows, std::max<int64_t>(1, kWidenGrainElements / in_),
+              [&](int64_t begin, int64_t end) {
+                Widen(from + begin * in_, (end - begin) * in_, to + begin * in_);
+              });
+  Multiply(to, rows, bias, nullptr, static_cast<Bf16*>(y.data_ptr()));
   return y;
 }
 
@@ -45,17 +50,13 @@ const Bf16* Bf16Matrix::FirstOfThread() const {
   return packed() + PartBegin(product_.PanelCount(out_)) * product_.panel_outputs() * in_;
 }
 
-void Bf16Matrix::Multiply(const Bf16* x, int64_t rows, const float* bias, const Bf16Matrix* next,
-                          float* wide, Bf16* y) const {
-  ParallelFor(rows, std::max<int64_t>(1, kWidenGrainElements / in_),
-              [&](int64_t begin, int64_t end) {
-                Widen(x + begin * in_, (end - begin) * in_, wide + begin * in_);
-              });
+void Bf16Matrix::Multiply(const float* x, int64_t rows, const float* bias, const Bf16Matrix* next,
+                          Bf16* y) const {
   const PanelProductShape shape{rows, in_, out_};
   ParallelFor(product_.PanelCount(out_),
               std::max<int64_t>(1, kGrainElements / (in_ * product_.panel_outputs())),
               [&](int64_t begin, int64_t end) {
-                product_.Run(shape, begin, end, wide, packed(), bias,
+                product_.Run(shape, begin, end, x, packed(), bias,
                              next != nullptr ? next->FirstOfThread() : nullptr, y);
               });
 }

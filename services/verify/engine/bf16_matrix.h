@@ -26,9 +26,9 @@ class Bf16Matrix {
 
   // x: bf16 [rows, in], contiguous; bias: fp32 [out] or null. Returns bf16 [rows, out].
   at::Tensor Multiply(const at::Tensor& x, const float* bias) const;
-  // The same into y: [rows, out]; wide: room for [rows, in]. May be called within RunTogether,
+  // The same of rows that are wide already, into y: [rows, out]. May be called within RunTogether,
   // where each thread begins to fetch its part of `next`, or null.
-  void Multiply(const Bf16* x, int64_t rows, const float* bias, const Bf16Matrix* next, float* wide,
+  void Multiply(const float* x, int64_t rows, const float* bias, const Bf16Matrix* next,
                 Bf16* y) const;
 
  private:

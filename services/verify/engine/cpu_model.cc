@@ -78,9 +78,9 @@ class CpuModel final : public Model {
     Batch batch{rows, attention, logit_rows, logits, block_max};
     Scratch scratch(*this, batch);
     if (scratch.together) {
-      RunTogether([&] { Pass(batch, scratch); });
+      RunTogether([&] { Pass<float>(batch, scratch); });
     } else {
-      Pass(batch, scratch);
+      Pass<T>(batch, scratch);
     }
   }
 
@@ -138,13 +138,14 @@ class CpuModel final : public Model {
       const int64_t padded = std::max(count, least);
       const int64_t q_width = config.heads * config.head_dim;
       const auto options = at::TensorOptions().dtype(kType);
+      const auto taken = at::TensorOptions().dtype(together ? at::kFloat : kType);
       residual = at::zeros({padded, config.hidden_size}, at::kFloat);
-      x = at::zeros({padded, config.hidden_size}, options);
+      x = at::zeros({padded, config.hidden_size}, taken);
       q = at::empty({count, q_width}, at::kFloat);
-      mixed = at::zeros({padded, q_width}, options);
-      activated = at::zeros({padded, config.intermediate_size}, options);
+      mixed = at::zeros({padded, q_width}, taken);
+      activated = at::zeros({padded, config.intermediate_size}, taken);
       if (logit_count > 0) {
-        last = at::zeros({std::max(logit_count, least), config.hidden_size}, options);
+        last = at::zeros({std::max(logit_count, least), config.hidden_size}, taken);
       }
       if (!together) return;
       const auto made_by = [&](const std::optional<PackedLinear>& linear, int64_t made) {
@@ -155,28 +156,28 @@ class CpuModel final : public Model {
       gate_up = made_by(layer.gate_up, count);
       delta = made_by(layer.down, count);
       logits = made_by(model.head_, logit_count);
-      const int64_t widest = std::max({config.hidden_size, q_width, config.intermediate_size});
-      wide = at::empty({std::max(count, logit_count), widest}, at::kFloat);
     }
 
     // Whether all threads go through the pass together; else each operation starts them.
     const bool together;
-    at::Tensor residual;   // fp32 [rows, hidden]
-    at::Tensor x;          // T [rows, hidden]
-    at::Tensor q;          // fp32 [rows, heads * head_dim]
-    at::Tensor mixed;      // T, as q
-    at::Tensor activated;  // T [rows, intermediate]
-    at::Tensor last;       // T [logit rows, hidden]
+    at::Tensor residual;  // fp32 [rows, hidden]
+    at::Tensor q;         // fp32 [rows, heads * head_dim]
+    // What linear layers take: T, but in fp32 if they run together.
+    at::Tensor x;          // [rows, hidden]
+    at::Tensor mixed;      // as q
+    at::Tensor activated;  // [rows, intermediate]
+    at::Tensor last;       // [logit rows, hidden]
     // What linear layers return: theirs, or allocated here if they run together.
     at::Tensor qkv;
     at::Tensor gate_up;
     at::Tensor delta;  // what the last block adds to the residual stream
     at::Tensor logits;
-    at::Tensor wide;  // fp32, for the rows that a linear layer of bf16 takes
     AttentionScratch attention;
   };
 
-  // Within RunTogether if scratch.together: every thread comes here.
+  // Within RunTogether if scratch.together: every thread comes here. In: the type of what linear
+  // layers take.
+  template <typename In>
   void Pass(const Batch& batch, Scratch& scratch) {
     const auto count = static_cast<int64_t>(batch.rows.size());
     const int64_t hidden = config_.hidden_size;
@@ -191,34 +192,32 @@ class CpuModel final : public Model {
     for (int64_t i = 0; i < config_.layers; ++i) {
       const Layer& layer = layers_[i];
       AddRmsNorm(i > 0 ? Data<T>(scratch.delta) : nullptr, Data<float>(layer.attention_norm), eps,
-                 count, hidden, h, Data<T>(scratch.x));
-      Apply(*layer.qkv, *layer.output, scratch.x, scratch, scratch.qkv);
+                 count, hidden, h, Data<In>(scratch.x));
+      Apply<In>(*layer.qkv, *layer.output, scratch.x, scratch.qkv);
       StoreRows(batch.rows, i, Data<T>(scratch.qkv), Data<float>(scratch.q));
-      PagedAttention(shape, i, batch.attention, Data<float>(scratch.q), *cache_, scratch.attention,
-                     Data<T>(scratch.mixed));
-      Apply(*layer.output, *layer.gate_up, scratch.mixed, scratch, scratch.delta);
+      PagedAttention<T>(shape, i, batch.attention, Data<float>(scratch.q), *cache_,
+                        scratch.attention, Data<In>(scratch.mixed));
+      Apply<In>(*layer.output, *layer.gate_up, scratch.mixed, scratch.delta);
       AddRmsNorm(Data<T>(scratch.delta), Data<float>(layer.mlp_norm), eps, count, hidden, h,
-                 Data<T>(scratch.x));
-      Apply(*layer.gate_up, *layer.down, scratch.x, scratch, scratch.gate_up);
+                 Data<In>(scratch.x));
+      Apply<In>(*layer.gate_up, *layer.down, scratch.x, scratch.gate_up);
       SiluMultiply(Data<T>(scratch.gate_up), count, config_.intermediate_size,
-                   Data<T>(scratch.activated));
+                   Data<In>(scratch.activated));
       const bool last = i + 1 == config_.layers;
-      Apply(*layer.down, last ? *head_ : *layers_[i + 1].qkv, scratch.activated, scratch,
-            scratch.delta);
+      Apply<In>(*layer.down, last ? *head_ : *layers_[i + 1].qkv, scratch.activated, scratch.delta);
     }
-    if (!batch.logit_rows.empty()) Logits(batch, scratch);
+    if (!batch.logit_rows.empty()) Logits<In>(batch, scratch);
   }
 
   // y = linear(x); `next` is the linear layer after it.
+  template <typename In>
   void Apply(const PackedLinear& linear, const PackedLinear& next, const at::Tensor& x,
-             Scratch& scratch, at::Tensor& y) {
-    if constexpr (sizeof(T) == sizeof(Bf16)) {
-      if (scratch.together) {
-        linear.ForwardTogether(Data<T>(x), x.size(0), next, Data<float>(scratch.wide), Data<T>(y));
-        return;
-      }
+             at::Tensor& y) {
+    if constexpr (sizeof(In) > sizeof(T)) {
+      linear.ForwardTogether(Data<float>(x), x.size(0), next, Data<T>(y));
+    } else {
+      y = linear.Forward(x);
     }
-    y = linear.Forward(x);
   }
 
   // Rotates queries and keys; keys and values go to the cache, scaled queries to q.
@@ -255,6 +254,7 @@ class CpuModel final : public Model {
     });
   }
 
+  template <typename In>
   void Logits(const Batch& batch, Scratch& scratch) {
     const auto count = static_cast<int64_t>(batch.logit_rows.size());
     const int64_t hidden = config_.hidden_size;
@@ -265,10 +265,10 @@ class CpuModel final : public Model {
         const int64_t r = batch.logit_rows[i];
         AddRmsNormRow(delta + r * hidden, Data<float>(final_norm_),
                       static_cast<float>(config_.rms_norm_eps), hidden, h + r * hidden,
-                      Data<T>(scratch.last) + i * hidden);
+                      Data<In>(scratch.last) + i * hidden);
       }
     });
-    Apply(*head_, *layers_.front().qkv, scratch.last, scratch, scratch.logits);
+    Apply<In>(*head_, *layers_.front().qkv, scratch.last, scratch.logits);
     const T* from = Data<T>(scratch.logits);
     const int64_t vocab = config_.vocab_size;
     const int64_t blocks = LogitBlocks(vocab);

@@ -14,9 +14,9 @@ constexpr int64_t kGrainElements = 1 << 15;
 
 int64_t RowGrain(int64_t width) { return std::max<int64_t>(1, kGrainElements / width); }
 
-template <typename T>
+template <typename T, typename Out>
 STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps, int64_t begin,
-                                  int64_t end, int64_t width, float* residual, T* out) {
+                                  int64_t end, int64_t width, float* residual, Out* out) {
   for (int64_t r = begin; r < end; ++r) {
     float* h = residual + r * width;
     F32x8 squares{};
@@ -37,7 +37,7 @@ STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps
       Load(h + i, x);
       Load(weight + i, w);
       x = x * scale * w;
-      Store(x, out + r * width + i);
+      StoreRounded<T>(x, out + r * width + i);
     }
   }
 }
@@ -50,6 +50,11 @@ STRATA_CLONES void AddRmsNormBf16(const Bf16* delta, const float* weight, float 
                                   int64_t end, int64_t width, float* residual, Bf16* out) {
   AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
 }
+STRATA_CLONES void AddRmsNormBf16ToF32(const Bf16* delta, const float* weight, float eps,
+                                       int64_t begin, int64_t end, int64_t width, float* residual,
+                                       float* out) {
+  AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
+}
 void AddRmsNormRange(const float* delta, const float* weight, float eps, int64_t begin, int64_t end,
                      int64_t width, float* residual, float* out) {
   AddRmsNormF32(delta, weight, eps, begin, end, width, residual, out);
@@ -58,10 +63,14 @@ void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t 
                      int64_t width, float* residual, Bf16* out) {
   AddRmsNormBf16(delta, weight, eps, begin, end, width, residual, out);
 }
+void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin, int64_t end,
+                     int64_t width, float* residual, float* out) {
+  AddRmsNormBf16ToF32(delta, weight, eps, begin, end, width, residual, out);
+}
 
-template <typename T>
+template <typename T, typename Out>
 STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end, int64_t width,
-                                    T* out) {
+                                    Out* out) {
   for (int64_t r = begin; r < end; ++r) {
     const T* gate = gate_up + r * 2 * width;
     const T* up = gate + width;
@@ -72,7 +81,7 @@ STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end
       const F32x8 negative = -g;
       Exp(negative, e);
       const F32x8 y = g / (e + 1.0f) * u;
-      Store(y, out + r * width + i);
+      StoreRounded<T>(y, out + r * width + i);
     }
   }
 }
@@ -85,12 +94,19 @@ STRATA_CLONES void SiluMultiplyBf16(const Bf16* gate_up, int64_t begin, int64_t 
                                     Bf16* out) {
   SiluMultiplyRows(gate_up, begin, end, width, out);
 }
+STRATA_CLONES void SiluMultiplyBf16ToF32(const Bf16* gate_up, int64_t begin, int64_t end,
+                                         int64_t width, float* out) {
+  SiluMultiplyRows(gate_up, begin, end, width, out);
+}
 void SiluMultiplyRange(const float* gate_up, int64_t begin, int64_t end, int64_t width,
                        float* out) {
   SiluMultiplyF32(gate_up, begin, end, width, out);
 }
 void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width, Bf16* out) {
   SiluMultiplyBf16(gate_up, begin, end, width, out);
+}
+void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width, float* out) {
+  SiluMultiplyBf16ToF32(gate_up, begin, end, width, out);
 }
 
 STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
@@ -172,22 +188,22 @@ STRATA_CLONES void ScaleBf16(const float* sums, const float* scales, const float
 
 }  // namespace
 
-template <typename T>
+template <typename T, typename Out>
 void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, int64_t width,
-                float* residual, T* out) {
+                float* residual, Out* out) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
     AddRmsNormRange(delta, weight, eps, begin, end, width, residual, out);
   });
 }
 
-template <typename T>
+template <typename T, typename Out>
 void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width, float* residual,
-                   T* out) {
+                   Out* out) {
   AddRmsNormRange(delta, weight, eps, 0, 1, width, residual, out);
 }
 
-template <typename T>
-void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, T* out) {
+template <typename T, typename Out>
+void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
     SiluMultiplyRange(gate_up, begin, end, width, out);
   });
@@ -241,10 +257,13 @@ template void ScaleRows(const float*, const float*, const float*, int64_t, int64
 template void ScaleRows(const float*, const float*, const float*, int64_t, int64_t, Bf16*);
 template void AddRmsNorm(const float*, const float*, float, int64_t, int64_t, float*, float*);
 template void AddRmsNorm(const Bf16*, const float*, float, int64_t, int64_t, float*, Bf16*);
+template void AddRmsNorm(const Bf16*, const float*, float, int64_t, int64_t, float*, float*);
 template void AddRmsNormRow(const float*, const float*, float, int64_t, float*, float*);
 template void AddRmsNormRow(const Bf16*, const float*, float, int64_t, float*, Bf16*);
+template void AddRmsNormRow(const Bf16*, const float*, float, int64_t, float*, float*);
 template void SiluMultiply(const float*, int64_t, int64_t, float*);
 template void SiluMultiply(const Bf16*, int64_t, int64_t, Bf16*);
+template void SiluMultiply(const Bf16*, int64_t, int64_t, float*);
 template void Widen(const float*, int64_t, float*);
 template void Widen(const Bf16*, int64_t, float*);
 

@@ -7,23 +7,24 @@
 
 // The element-wise work of a layer. Each row is computed alone, in a fixed order,
 // whatever the number of rows. T is the activations' type, float or Bf16; the
-// residual stream is fp32. Row lengths are multiples of 16.
+// residual stream is fp32. Row lengths are multiples of 16. Out, where results are rounded to T, is
+// T or float: a product that computes in fp32 takes its rows so, and nobody has to widen them.
 namespace strata::engine {
 
 // residual[r] += delta[r] (skipped if delta is null); out[r] = RmsNorm(residual[r]) * weight.
 // residual: [rows, width]; delta, out: [rows, width].
-template <typename T>
+template <typename T, typename Out>
 void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, int64_t width,
-                float* residual, T* out);
+                float* residual, Out* out);
 
 // The same of one row, on the calling thread.
-template <typename T>
+template <typename T, typename Out>
 void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width, float* residual,
-                   T* out);
+                   Out* out);
 
 // gate_up: [rows, 2 * width], gate first. out[r] = silu(gate) * up: [rows, width].
-template <typename T>
-void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, T* out);
+template <typename T, typename Out>
+void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out);
 
 // Rotates one head in place (fp32), halves convention: x[i], x[i + dim / 2] are a pair.
 // cosine, sine: [dim / 2] of the row's position.

@@ -33,11 +33,10 @@ class PackedLinear {
 
   // Whether ForwardTogether may be called: oneDNN starts threads of its own.
   bool runs_together() const { return bf16_.has_value() && !pairs_; }
-  // Forward within RunTogether. x: bf16 [rows, in]; y: bf16 [rows, out]; wide: room for fp32
-  // [rows, in]; next: the layer whose weights will be read next, to begin with.
-  void ForwardTogether(const Bf16* x, int64_t rows, const PackedLinear& next, float* wide,
-                       Bf16* y) const {
-    bf16_->Multiply(x, rows, bias(), &*next.bf16_, wide, y);
+  // Forward within RunTogether. x: bf16 in fp32 [rows, in]; y: bf16 [rows, out]; next: the layer
+  // whose weights will be read next, to begin with.
+  void ForwardTogether(const float* x, int64_t rows, const PackedLinear& next, Bf16* y) const {
+    bf16_->Multiply(x, rows, bias(), &*next.bf16_, y);
   }
 
   // Runs random rows in many groupings and compares every bit.

@@ -84,15 +84,31 @@ STRATA_INLINE void Load(const Bf16* from, F32x16& out) {
 }
 STRATA_INLINE void Store(const F32x8& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
 STRATA_INLINE void Store(const F32x16& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
-// Rounds to nearest, ties to even; keeps NaN.
-STRATA_INLINE void Store(const F32x8& value, Bf16* to) {
+// The bits of the nearest bf16, ties to even; keeps NaN.
+STRATA_INLINE void RoundToBf16(const F32x8& value, U32x8& bits) {
   U32x8 word;
   std::memcpy(&word, &value, sizeof(word));
-  U32x8 rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
+  bits = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
   const I32x8 nan = value != value;  // NOLINT(misc-redundant-expression)
-  rounded = nan ? (U32x8{} + 0x7FC0) : rounded;
-  U16x8 half = __builtin_convertvector(rounded, U16x8);
+  bits = nan ? (U32x8{} + 0x7FC0) : bits;
+}
+STRATA_INLINE void Store(const F32x8& value, Bf16* to) {
+  U32x8 bits;
+  RoundToBf16(value, bits);
+  U16x8 half = __builtin_convertvector(bits, U16x8);
   std::memcpy(to, &half, sizeof(half));
+}
+// Rounds to T, and stores that as Out: T itself, or the wider float.
+template <typename T, typename Out>
+STRATA_INLINE void StoreRounded(const F32x8& value, Out* to) {
+  if constexpr (sizeof(Out) == sizeof(T)) {
+    Store(value, to);
+  } else {
+    U32x8 bits;
+    RoundToBf16(value, bits);
+    bits <<= 16;
+    std::memcpy(to, &bits, sizeof(bits));
+  }
 }
 STRATA_INLINE void Fill(float x, F32x8& out) { out = F32x8{} + x; }
 STRATA_INLINE void Fill(float x, F32x16& out) { out = F32x16{} + x; }
