@@ -42,30 +42,18 @@ STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps
   }
 }
 
-STRATA_CLONES void AddRmsNormF32(const float* delta, const float* weight, float eps, int64_t begin,
-                                 int64_t end, int64_t width, float* residual, float* out) {
+STRATA_CLONES void AddRmsNormRange(const float* delta, const float* weight, float eps,
+                                   int64_t begin, int64_t end, int64_t width, float* residual,
+                                   float* out) {
   AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
 }
-STRATA_CLONES void AddRmsNormBf16(const Bf16* delta, const float* weight, float eps, int64_t begin,
-                                  int64_t end, int64_t width, float* residual, Bf16* out) {
+STRATA_CLONES void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin,
+                                   int64_t end, int64_t width, float* residual, Bf16* out) {
   AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
 }
-STRATA_CLONES void AddRmsNormBf16ToF32(const Bf16* delta, const float* weight, float eps,
-                                       int64_t begin, int64_t end, int64_t width, float* residual,
-                                       float* out) {
+STRATA_CLONES void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin,
+                                   int64_t end, int64_t width, float* residual, float* out) {
   AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
-}
-void AddRmsNormRange(const float* delta, const float* weight, float eps, int64_t begin, int64_t end,
-                     int64_t width, float* residual, float* out) {
-  AddRmsNormF32(delta, weight, eps, begin, end, width, residual, out);
-}
-void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin, int64_t end,
-                     int64_t width, float* residual, Bf16* out) {
-  AddRmsNormBf16(delta, weight, eps, begin, end, width, residual, out);
-}
-void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin, int64_t end,
-                     int64_t width, float* residual, float* out) {
-  AddRmsNormBf16ToF32(delta, weight, eps, begin, end, width, residual, out);
 }
 
 template <typename T, typename Out>
@@ -86,27 +74,17 @@ STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end
   }
 }
 
-STRATA_CLONES void SiluMultiplyF32(const float* gate_up, int64_t begin, int64_t end, int64_t width,
-                                   float* out) {
+STRATA_CLONES void SiluMultiplyRange(const float* gate_up, int64_t begin, int64_t end,
+                                     int64_t width, float* out) {
   SiluMultiplyRows(gate_up, begin, end, width, out);
 }
-STRATA_CLONES void SiluMultiplyBf16(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width,
-                                    Bf16* out) {
+STRATA_CLONES void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width,
+                                     Bf16* out) {
   SiluMultiplyRows(gate_up, begin, end, width, out);
 }
-STRATA_CLONES void SiluMultiplyBf16ToF32(const Bf16* gate_up, int64_t begin, int64_t end,
-                                         int64_t width, float* out) {
+STRATA_CLONES void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width,
+                                     float* out) {
   SiluMultiplyRows(gate_up, begin, end, width, out);
-}
-void SiluMultiplyRange(const float* gate_up, int64_t begin, int64_t end, int64_t width,
-                       float* out) {
-  SiluMultiplyF32(gate_up, begin, end, width, out);
-}
-void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width, Bf16* out) {
-  SiluMultiplyBf16(gate_up, begin, end, width, out);
-}
-void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width, float* out) {
-  SiluMultiplyBf16ToF32(gate_up, begin, end, width, out);
 }
 
 STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
