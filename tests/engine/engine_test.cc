@@ -100,6 +100,19 @@ TEST_P(TinyEngineTest, SelfCheckHolds) {
   EXPECT_EQ(engine_->kv_pages_free(), engine_->info().kv_pages_total);
 }
 
+TEST_P(TinyEngineTest, PassesTellWhereTheirTimeWent) {
+  const WorkSeconds before = engine_->work_seconds();
+  OneByOne(*engine_, std::vector<int32_t>{1, 2, 3});
+  const WorkSeconds after = engine_->work_seconds();
+  if (std::get<1>(GetParam()).dtype != DType::kBf16 || std::get<1>(GetParam()).int8_weights) {
+    EXPECT_EQ(after, WorkSeconds{});
+    return;
+  }
+  // Of a GPU, or of a CPU with AMX, nothing is known.
+  if (after == WorkSeconds{}) GTEST_SKIP() << "threads do not compute passes together here";
+  for (size_t kind = 0; kind < kWorkKinds; ++kind) EXPECT_GT(after[kind], before[kind]) << kind;
+}
+
 // Random trees over random prefixes, several sequences a pass, against one token at a time.
 TEST_P(TinyEngineTest, TreesGiveTheBitsOfPlainSteps) {
   std::mt19937 random(3);

@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <mutex>
+#include <numeric>
 #include <set>
 #include <thread>
 #include <vector>
@@ -76,6 +78,24 @@ TEST(ParallelTest, WhoWaitsLongIsWoken) {
       ParallelFor(1, 1, [](int64_t, int64_t) {});
     }
   });
+}
+
+// One member works, the others wait for it.
+TEST(ParallelTest, TogetherThreadsTellWhereTheirTimeWent) {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point start = Clock::now();
+  const WorkSeconds seconds = RunTogether([] {
+    ParallelFor(
+        8, 1, [](int64_t, int64_t) {}, Work::kProducts);
+    ParallelFor(
+        1, 1, [](int64_t, int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(50)); },
+        Work::kAttention);
+    ParallelFor(8, 1, [](int64_t, int64_t) {});
+  });
+  const std::chrono::duration<double> elapsed = Clock::now() - start;
+  for (const double of_kind : seconds) EXPECT_GT(of_kind, 0);
+  EXPECT_GE(seconds[static_cast<size_t>(Work::kAttention)], 0.05);
+  EXPECT_LE(std::accumulate(seconds.begin(), seconds.end(), 0.0), ThreadCount() * elapsed.count());
 }
 
 TEST(ParallelTest, LoopsAfterwardsAreOfTheirOwn) {

@@ -4,6 +4,7 @@ a dashboard and alerts that name nothing but what there is."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import ssl
@@ -138,6 +139,11 @@ def test_counters_are_the_sums_of_the_requests_statistics(pair: Pair) -> None:
     assert more("strata_verify_rows_total", kind="decode") == total("steps") + total("drafted")
     assert more("strata_verify_rows_total", kind="prompt") \
         == total("prompt_tokens") - total("cached_prompt_tokens")
+    work = [more("strata_verify_pass_thread_seconds_total", work=kind)
+            for kind in ("products", "attention", "other", "waiting")]
+    # All zero where the CPU has AMX.
+    assert min(work) > 0 or max(work) == 0
+    assert sum(work) <= more("strata_verify_forward_seconds_sum") * (os.cpu_count() or 1)
 
     # Both ends of the stream saw the same; closings of sequences are messages too.
     messages = drafted_after("strata_draft_messages_total") \

@@ -18,6 +18,7 @@
 #include "services/verify/engine/ranking.h"
 #include "services/verify/engine/rotary.h"
 #include "services/verify/engine/row_invariance.h"
+#include "services/verify/engine/work_seconds.h"
 
 namespace strata::engine {
 namespace {
@@ -78,11 +79,13 @@ class CpuModel final : public Model {
     Batch batch{rows, attention, logit_rows, logits, block_max};
     Scratch scratch(*this, batch);
     if (scratch.together) {
-      RunTogether([&] { Pass<float>(batch, scratch); });
+      work_.Add(RunTogether([&] { Pass<float>(batch, scratch); }));
     } else {
       Pass<T>(batch, scratch);
     }
   }
+
+  WorkSeconds work_seconds() const override { return work_.sums(); }
 
   Status MoveTokens(std::span<const KvMove> moves) override {
     for (const KvMove& move : moves) cache_->CopyToken(move);
@@ -291,6 +294,7 @@ class CpuModel final : public Model {
   std::vector<Layer> layers_;
   RotaryTable rotary_;
   std::unique_ptr<KvCache> cache_;
+  WorkCounter work_;
 };
 
 template <typename T>

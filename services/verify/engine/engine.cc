@@ -150,6 +150,7 @@ class EngineImpl final : public Engine {
   std::pmr::memory_resource* host_memory() const override { return model_->host_memory(); }
   int64_t kv_pages_free() const override { return kv_pages_->free_pages(); }
   int64_t kv_pages_kept() const override { return kv_pages_->kept_pages(); }
+  WorkSeconds work_seconds() const override { return model_->work_seconds(); }
 
   using Engine::NewSequence;
   std::unique_ptr<KvSequence> NewSequence(std::span<const KvPage* const> prefix) override {

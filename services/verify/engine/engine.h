@@ -11,6 +11,7 @@
 #include "services/verify/engine/host_memory.h"
 #include "services/verify/engine/ranking.h"
 #include "services/verify/engine/status.h"
+#include "services/verify/engine/work_seconds.h"
 
 // The model and its KV cache. This header is free of LibTorch, so that files
 // which include protobuf may include it.
@@ -115,8 +116,8 @@ struct ForwardOutput {
   std::span<const float> row_block_max(int64_t r) const { return rows_block_max(r, 1); }
 };
 
-// One thread at a time, except info() and the counters kv_pages_...(); best one thread alone for
-// all passes (own_thread.h says why).
+// One thread at a time, except info(), work_seconds() and the counters kv_pages_...(); best one
+// thread alone for all passes (own_thread.h says why).
 class Engine {
  public:
   // NOT_FOUND for missing files; INVALID_ARGUMENT for damaged or ill-shaped ones;
@@ -133,6 +134,9 @@ class Engine {
   virtual int64_t kv_pages_free() const = 0;
   // Pages that KvPage handles alone hold: free as soon as those are destroyed.
   virtual int64_t kv_pages_kept() const = 0;
+  // Where the threads' time has gone in passes that they compute together: those with bf16 weights
+  // on a CPU without AMX. In others LibTorch or a GPU shares out the work, and nothing is counted.
+  virtual WorkSeconds work_seconds() const { return {}; }
 
   std::unique_ptr<KvSequence> NewSequence() { return NewSequence({}); }
   // A sequence whose first tokens are committed already: those of `prefix`, which it shares. Page i

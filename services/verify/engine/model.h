@@ -12,6 +12,7 @@
 #include "services/verify/engine/device.h"
 #include "services/verify/engine/rows.h"
 #include "services/verify/engine/status.h"
+#include "services/verify/engine/work_seconds.h"
 
 namespace strata::engine {
 
@@ -49,6 +50,9 @@ class Model {
   // rows[i]; a row comes after those that it attends to. Throws what LibTorch throws.
   virtual void Forward(std::span<const ModelRow> rows, std::span<const AttentionRow> attention,
                        std::span<const int32_t> logit_rows, float* logits, float* block_max) = 0;
+
+  // Of all passes that threads computed together. From any thread.
+  virtual WorkSeconds work_seconds() const { return {}; }
 
   // Copies tokens' keys and values, in all layers, one after the other: a move reads what those
   // before it wrote. INTERNAL if the device fails.

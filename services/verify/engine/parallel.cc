@@ -4,7 +4,10 @@
 #include <omp.h>
 
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #if !defined(_OPENMP)
 #error "compile this file for OpenMP: at::parallel_for is a plain loop without"
@@ -63,13 +66,24 @@ class Meeting {
   alignas(64) std::atomic<uint32_t> round_ = 0;
 };
 
+using Clock = std::chrono::steady_clock;
+
 // Of the calling thread within RunTogether; 0 members: not within it.
 struct Team {
   int member = 0;
   int members = 0;
   Meeting* meeting = nullptr;
+  WorkSeconds seconds = {};
+  Clock::time_point since = {};
+
+  // What has passed since the last call was spent on `work`.
+  void Spent(Work work) {
+    const Clock::time_point now = Clock::now();
+    seconds[static_cast<size_t>(work)] += std::chrono::duration<double>(now - since).count();
+    since = now;
+  }
 };
-thread_local Team team;
+constinit thread_local Team team;
 
 // Where a member's part of [0, count) begins; of the one behind the last: count.
 int64_t BeginOf(int64_t count, int member) { return count * member / team.members; }
@@ -82,12 +96,15 @@ int ThreadIndex() { return team.members > 0 ? team.member : at::get_thread_num()
 
 int64_t PartBegin(int64_t count) { return BeginOf(count, team.member); }
 
-void internal::ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body) {
+void internal::ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body,
+                           Work work) {
   if (team.members > 0) {
     const int64_t begin = BeginOf(count, team.member);
     const int64_t end = BeginOf(count, team.member + 1);
     if (begin < end) call(body, begin, end);
+    team.Spent(work);
     team.meeting->Await(team.members);
+    team.Spent(Work::kWaiting);
     return;
   }
   if (count <= grain) {
@@ -105,20 +122,31 @@ void internal::ParallelFor(int64_t count, int64_t grain, PartBody call, const vo
   STRATA_TSAN_ACQUIRE(&join);
 }
 
-void internal::RunTogether(MemberBody call, const void* body) {
+WorkSeconds internal::RunTogether(MemberBody call, const void* body) {
   char fork = 0;
   char join = 0;
-  STRATA_TSAN_RELEASE(&fork);
   Meeting meeting;
-#pragma omp parallel num_threads(ThreadCount())
+  const int threads = ThreadCount();
+  std::vector<WorkSeconds> by_member(static_cast<size_t>(threads));
+  STRATA_TSAN_RELEASE(&fork);
+#pragma omp parallel num_threads(threads)
   {
     STRATA_TSAN_ACQUIRE(&fork);
-    team = {omp_get_thread_num(), omp_get_num_threads(), &meeting};
+    team = {.member = omp_get_thread_num(),
+            .members = omp_get_num_threads(),
+            .meeting = &meeting,
+            .since = Clock::now()};
     call(body);
+    by_member[static_cast<size_t>(team.member)] = team.seconds;
     team = {};
     STRATA_TSAN_RELEASE(&join);
   }
   STRATA_TSAN_ACQUIRE(&join);
+  WorkSeconds sum = {};
+  for (const WorkSeconds& seconds : by_member) {
+    for (size_t kind = 0; kind < kWorkKinds; ++kind) sum[kind] += seconds[kind];
+  }
+  return sum;
 }
 
 }  // namespace strata::engine

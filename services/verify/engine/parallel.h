@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "services/verify/engine/work_seconds.h"
+
 namespace strata::engine {
 
 // Most threads that share the work of a ParallelFor or RunTogether called here: LibTorch's intra-op
@@ -16,9 +18,9 @@ int64_t PartBegin(int64_t count);
 
 namespace internal {
 using PartBody = void (*)(const void* body, int64_t begin, int64_t end);
-void ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body);
+void ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body, Work work);
 using MemberBody = void (*)(const void* body);
-void RunTogether(MemberBody call, const void* body);
+WorkSeconds RunTogether(MemberBody call, const void* body);
 }  // namespace internal
 
 // Calls body(begin, end) on parts of [0, count) of at least `grain`, on LibTorch's
@@ -26,23 +28,26 @@ void RunTogether(MemberBody call, const void* body);
 // microseconds on idle cores and milliseconds on busy ones, so grain should be generous.
 //
 // Within RunTogether: calls it for the calling thread's part, whatever the grain, and returns when
-// all threads have done theirs. There the body must not throw.
+// all threads have done theirs. There the body must not throw, and `work` is what its time counts
+// as.
 template <typename Body>
-void ParallelFor(int64_t count, int64_t grain, const Body& body) {
+void ParallelFor(int64_t count, int64_t grain, const Body& body, Work work = Work::kOther) {
   internal::ParallelFor(
       count, grain,
       [](const void* self, int64_t begin, int64_t end) {
         (*static_cast<const Body*>(self))(begin, end);
       },
-      &body);
+      &body, work);
 }
 
 // Calls body() on all threads at once, so that a chain of short loops starts threads once. All must
 // come to the same calls of ParallelFor in the same order; nothing outside of those may write what
-// the threads share. The body must not throw: the others would wait for ever.
+// the threads share. The body must not throw: the others would wait for ever. Returns where the
+// threads' time went, from each one's start to the end of its last ParallelFor.
 template <typename Body>
-void RunTogether(const Body& body) {
-  internal::RunTogether([](const void* self) { (*static_cast<const Body*>(self))(); }, &body);
+WorkSeconds RunTogether(const Body& body) {
+  return internal::RunTogether([](const void* self) { (*static_cast<const Body*>(self))(); },
+                               &body);
 }
 
 }  // namespace strata::engine

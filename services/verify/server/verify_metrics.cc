@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -147,6 +148,19 @@ void CollectNodes(const SchedulerCounters& counters, Page& page) {
            [](const auto& bin) { return bin.accepted.value(); });
 }
 
+void CollectWork(const engine::Engine& engine, Page& page) {
+  const engine::WorkSeconds seconds = engine.work_seconds();
+  for (const auto& [work, name] :
+       {std::pair(engine::Work::kProducts, "products"),
+        std::pair(engine::Work::kAttention, "attention"), std::pair(engine::Work::kOther, "other"),
+        std::pair(engine::Work::kWaiting, "waiting")}) {
+    page.AddCounter("strata_verify_pass_thread_seconds_total",
+                    "Time of the threads that compute forward passes (those with bf16 weights on a "
+                    "CPU without AMX), by what they did; waiting: for each other.",
+                    seconds[static_cast<size_t>(work)], {{"work", name}});
+  }
+}
+
 void CollectPages(const engine::Engine& engine, Page& page) {
   page.AddGauge("strata_verify_kv_pages", "Pages of the KV cache.",
                 static_cast<double>(engine.info().kv_pages_total));
@@ -209,6 +223,7 @@ void CollectVerify(const Scheduler& scheduler, const engine::Engine& engine,
   CollectTokens(scheduler.counters(), page);
   CollectSteps(scheduler.counters(), page);
   CollectNodes(scheduler.counters(), page);
+  CollectWork(engine, page);
   CollectPages(engine, page);
   CollectDrafting(scheduler, page);
 }

@@ -1,4 +1,5 @@
-// Times plain decoding and draft-tree steps of a model. One JSON object on stdout.
+// Times plain decoding and draft-tree steps of a model, and tells what threads spend a pass on
+// (empty where they do not compute it together). One JSON object on stdout.
 //
 //   engine_bench [--device cpu|cuda|cuda:N] [--no-cuda-graphs] MODEL_DIR [bf16|fp32|int8] [THREADS]
 //                [CONTEXT]
@@ -47,6 +48,8 @@ struct Step {
   // The kRanked best tokens of each of its rows, one row after another: what recycled candidates
   // cost besides.
   double ranking;
+  // Where the passes' threads spent their time.
+  WorkSeconds work;
 };
 constexpr int kRanked = 8;
 
@@ -59,6 +62,7 @@ Step TreeStep(Engine& engine, KvSequence& sequence, int rows) {
   const std::vector<int32_t> wanted = Iota(rows);
   ForwardOutput output(engine.host_memory());
   std::vector<double> passes, rankings;
+  WorkSeconds work = engine.work_seconds();
   for (int k = 0; k < 15; ++k) {
     const double start = Seconds();
     const SequenceInput input{&sequence, tokens, parents, wanted};
@@ -72,7 +76,22 @@ Step TreeStep(Engine& engine, KvSequence& sequence, int rows) {
     }
     rankings.push_back((Seconds() - ranking_start) * 1e3);
   }
-  return {Median(passes), Median(rankings)};
+  const WorkSeconds after = engine.work_seconds();
+  for (size_t kind = 0; kind < kWorkKinds; ++kind) work[kind] = after[kind] - work[kind];
+  return {Median(passes), Median(rankings), work};
+}
+
+// In hundredths; empty if nothing was counted.
+std::string SharesOf(const WorkSeconds& work) {
+  const double all = std::accumulate(work.begin(), work.end(), 0.0);
+  if (all == 0) return {};
+  const auto share = [&](Work kind) { return 100 * work[static_cast<size_t>(kind)] / all; };
+  char text[128];
+  std::snprintf(text, sizeof(text),
+                "\"products\": %.1f, \"attention\": %.1f, \"other\": %.1f, \"waiting\": %.1f",
+                share(Work::kProducts), share(Work::kAttention), share(Work::kOther),
+                share(Work::kWaiting));
+  return text;
 }
 
 }  // namespace
@@ -134,17 +153,19 @@ int main(int argc, char** argv) {
       "{\"exact\": %s, \"load_seconds\": %.2f, \"prefill_tokens_per_second\": %.0f, "
       "\"decode_tokens_per_second\": %.1f, \"step_ms\": {",
       (*engine)->info().exact ? "true" : "false", load, context / prefill_time, kTokens / decode);
-  std::string passes, rankings;
+  std::string passes, rankings, shares;
   for (int rows : {1, 2, 4, 8, 16, 32, 64, 128, 256}) {
     if (rows > 64 && options.device == "cpu") break;
     const Step step = TreeStep(**engine, *sequence, rows);
-    char entry[64];
-    std::snprintf(entry, sizeof(entry), "%s\"%d\": %.2f", rows == 1 ? "" : ", ", rows, step.pass);
-    passes += entry;
-    std::snprintf(entry, sizeof(entry), "%s\"%d\": %.3f", rows == 1 ? "" : ", ", rows,
-                  step.ranking);
-    rankings += entry;
+    const std::string key = (rows == 1 ? "\"" : ", \"") + std::to_string(rows) + "\": ";
+    char value[32];
+    std::snprintf(value, sizeof(value), "%.2f", step.pass);
+    passes += key + value;
+    std::snprintf(value, sizeof(value), "%.3f", step.ranking);
+    rankings += key + value;
+    shares += key + "{" + SharesOf(step.work) + "}";
   }
-  std::printf("%s}, \"ranking_ms\": {%s}}\n", passes.c_str(), rankings.c_str());
+  std::printf("%s}, \"ranking_ms\": {%s}, \"thread_percent\": {%s}}\n", passes.c_str(),
+              rankings.c_str(), shares.c_str());
   return 0;
 }

@@ -1,0 +1,48 @@
+#ifndef STRATA_SERVICES_VERIFY_ENGINE_WORK_SECONDS_H_
+#define STRATA_SERVICES_VERIFY_ENGINE_WORK_SECONDS_H_
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+
+namespace strata::engine {
+
+// What threads that compute a pass together spend their time on.
+enum class Work {
+  // Matrix products of linear layers.
+  kProducts,
+  kAttention,
+  // Norms, rotation, activations, embeddings, logits.
+  kOther,
+  // For each other. With nothing else on the machine a few hundredths of all; more where another
+  // process takes a core, or where there are more threads than cores.
+  kWaiting,
+};
+inline constexpr size_t kWorkKinds = 4;
+
+// By kind of work, summed over threads.
+using WorkSeconds = std::array<double, kWorkKinds>;
+
+// A sum of them. Thread-safe.
+class WorkCounter {
+ public:
+  void Add(const WorkSeconds& seconds) {
+    for (size_t kind = 0; kind < kWorkKinds; ++kind) {
+      sums_[kind].fetch_add(seconds[kind], std::memory_order_relaxed);
+    }
+  }
+  WorkSeconds sums() const {
+    WorkSeconds seconds;
+    for (size_t kind = 0; kind < kWorkKinds; ++kind) {
+      seconds[kind] = sums_[kind].load(std::memory_order_relaxed);
+    }
+    return seconds;
+  }
+
+ private:
+  std::array<std::atomic<double>, kWorkKinds> sums_ = {};
+};
+
+}  // namespace strata::engine
+
+#endif  // STRATA_SERVICES_VERIFY_ENGINE_WORK_SECONDS_H_
