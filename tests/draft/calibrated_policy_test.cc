@@ -31,13 +31,15 @@ struct World {
     job.tree = &tree;
     return job;
   }
-  // As the policy gathers it: the corpus is not asked about unlikely places that others know.
+  // As the policy gathers it: the corpus is not asked about unlikely places that others know, nor
+  // about those that they know the whole context of.
   TierEvidence EvidenceAt(const ContextTail& tail, float path_probability) const {
     const MatchQuery query = {&tail, kMaxContextOrder};
     TierEvidence evidence{};
     context.Match({&query, 1}, kMaxLevels, {&evidence[1], 1});
     model.Match({&query, 1}, kMaxLevels, {&evidence[3], 1});
-    if (path_probability >= 0.03f || (evidence[1].levels == 0 && evidence[3].levels == 0)) {
+    const int longest = std::max(evidence[1].longest(), evidence[3].longest());
+    if (longest == 0 || (longest < kMaxContextOrder && path_probability >= 0.03f)) {
       corpus.Match({&query, 1}, kMaxLevels, {&evidence[4], 1});
     }
     return evidence;
@@ -182,6 +184,43 @@ TEST(CalibratedPolicyTest, ABatchGivesTheTreesOfItsJobsAlone) {
     EXPECT_EQ(trees[i].tokens, alone.tokens) << i;
     EXPECT_EQ(trees[i].parents, alone.parents) << i;
     EXPECT_EQ(trees[i].confidences, alone.confidences) << i;
+  }
+}
+
+// Counts what it is asked.
+class CountingCorpus final : public Tier {
+ public:
+  TierKind kind() const override { return TierKind::kCorpus; }
+  void Match(std::span<const MatchQuery> queries, int /*levels*/,
+             std::span<Evidence> out) const override {
+    asked_ += static_cast<int>(queries.size());
+    for (Evidence& evidence : out) evidence.levels = 0;
+  }
+  int asked() const { return asked_; }
+
+ private:
+  mutable int asked_ = 0;
+};
+
+TEST(CalibratedPolicyTest, TheCorpusIsAskedOnlyWhereItCanTellMore) {
+  const Tokens sequence = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  const Calibration calibration;
+  for (int known = 0; known <= kMaxContextOrder; ++known) {
+    ReferenceTier context(TierKind::kContext);
+    Tokens text(sequence.end() - known, sequence.end());
+    text.push_back(0);
+    context.Teach(text);
+    const CountingCorpus corpus;
+    DraftTree tree;
+    CalibratedJob job;
+    job.tiers = {nullptr, &context, nullptr, nullptr, &corpus};
+    job.context = sequence;
+    job.calibration = &calibration;
+    job.limits = {.node_budget = 1, .vocab_size = kVocabulary};
+    job.tree = &tree;
+    GrowTrees({.min_path_probability = 0}, {&job, 1}, absl::InfiniteFuture());
+    EXPECT_EQ(tree.size(), known > 0 ? 1 : 0);
+    EXPECT_EQ(corpus.asked(), known < kMaxContextOrder ? 1 : 0) << known << " tokens known";
   }
 }
 

@@ -14,9 +14,10 @@ namespace {
 // the best child rarely has so much; lower values draft as well and expand a fifth fewer nodes
 // (strata-replay, 32 nodes: 31.3 expansions at 1, 25.6 at 0.7, the same accepted length).
 constexpr float kExpansionDiscount = 0.7f;
-// Below this path probability the corpus, which costs far more to ask than memory, is asked only
-// where no other tier knows anything (strata-replay, 32 and 64 nodes: half the questions, the same
-// accepted length within 0.1 %).
+// The corpus costs far more to ask than memory. Below this path probability it is asked only where
+// no other tier knows anything (strata-replay, 32 and 64 nodes: half the questions, the same
+// accepted length within 0.1 %); above it, only where none matches the longest context that there
+// is (8 and 32 nodes: a third fewer questions again, the same accepted length).
 constexpr float kMinCorpusProbability = 0.03f;
 // A thread keeps the memory of messages of so many nodes in all: some 150 bytes each.
 constexpr size_t kKeptNodes = 4096;
@@ -224,10 +225,14 @@ struct Scratch {
   Calibration::Workspace workspace;
 };
 
-// Whether one of the first `tiers` tiers knows the context.
-bool AnyEvidence(const TierEvidence& evidence, int tiers) {
-  return std::any_of(evidence.begin(), evidence.begin() + tiers,
-                     [](const Evidence& tier) { return tier.levels > 0; });
+// Whether the corpus need not be asked about a place, for what the tiers in memory know of it.
+bool CanSkipCorpus(const TierEvidence& evidence, float path_probability) {
+  static_assert(kEvidenceTiers.back() == TierKind::kCorpus);
+  int longest = 0;
+  for (size_t tier = 0; tier + 1 < evidence.size(); ++tier) {
+    longest = std::max(longest, evidence[tier].longest());
+  }
+  return longest == kMaxContextOrder || (longest > 0 && path_probability < kMinCorpusProbability);
 }
 
 // One round: the evidence for expanding() of each of `growing`, as far as it is there by
@@ -244,8 +249,7 @@ void GatherEvidence(std::span<Growth* const> growing, absl::Time deadline,
       evidence[i][tier].levels = 0;
       if (source == nullptr) continue;
       if (kEvidenceTiers[tier] == TierKind::kCorpus &&
-          growing[i]->expanding()->path_probability < kMinCorpusProbability &&
-          AnyEvidence(evidence[i], tier)) {
+          CanSkipCorpus(evidence[i], growing[i]->expanding()->path_probability)) {
         growing[i]->set_skipped(tier);
         continue;
       }

@@ -98,8 +98,8 @@ STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
 }
 
 template <typename T>
-STRATA_INLINE void QuantizeRange(const T* x, int64_t begin, int64_t end, int64_t width,
-                                 uint8_t* out, float* scales) {
+STRATA_INLINE void QuantizeEachRow(const T* x, int64_t begin, int64_t end, int64_t width,
+                                   uint8_t* out, float* scales) {
   // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
   constexpr float kMagic = 12582912.0f;
   for (int64_t r = begin; r < end; ++r) {
@@ -127,18 +127,18 @@ STRATA_INLINE void QuantizeRange(const T* x, int64_t begin, int64_t end, int64_t
   }
 }
 
-STRATA_CLONES void QuantizeF32(const float* x, int64_t begin, int64_t end, int64_t width,
-                               uint8_t* out, float* scales) {
-  QuantizeRange(x, begin, end, width, out, scales);
+STRATA_CLONES void QuantizeRange(const float* x, int64_t begin, int64_t end, int64_t width,
+                                 uint8_t* out, float* scales) {
+  QuantizeEachRow(x, begin, end, width, out, scales);
 }
-STRATA_CLONES void QuantizeBf16(const Bf16* x, int64_t begin, int64_t end, int64_t width,
-                                uint8_t* out, float* scales) {
-  QuantizeRange(x, begin, end, width, out, scales);
+STRATA_CLONES void QuantizeRange(const Bf16* x, int64_t begin, int64_t end, int64_t width,
+                                 uint8_t* out, float* scales) {
+  QuantizeEachRow(x, begin, end, width, out, scales);
 }
 
 template <typename T>
-STRATA_INLINE void ScaleRange(const float* sums, const float* scales, const float* bias,
-                              int64_t begin, int64_t end, int64_t width, T* out) {
+STRATA_INLINE void ScaleEachRow(const float* sums, const float* scales, const float* bias,
+                                int64_t begin, int64_t end, int64_t width, T* out) {
   for (int64_t r = begin; r < end; ++r) {
     const float* from = sums + r * width;
     T* to = out + r * width;
@@ -155,13 +155,13 @@ STRATA_INLINE void ScaleRange(const float* sums, const float* scales, const floa
   }
 }
 
-STRATA_CLONES void ScaleF32(const float* sums, const float* scales, const float* bias,
-                            int64_t begin, int64_t end, int64_t width, float* out) {
-  ScaleRange(sums, scales, bias, begin, end, width, out);
+STRATA_CLONES void ScaleRange(const float* sums, const float* scales, const float* bias,
+                              int64_t begin, int64_t end, int64_t width, float* out) {
+  ScaleEachRow(sums, scales, bias, begin, end, width, out);
 }
-STRATA_CLONES void ScaleBf16(const float* sums, const float* scales, const float* bias,
-                             int64_t begin, int64_t end, int64_t width, Bf16* out) {
-  ScaleRange(sums, scales, bias, begin, end, width, out);
+STRATA_CLONES void ScaleRange(const float* sums, const float* scales, const float* bias,
+                              int64_t begin, int64_t end, int64_t width, Bf16* out) {
+  ScaleEachRow(sums, scales, bias, begin, end, width, out);
 }
 
 }  // namespace
@@ -209,11 +209,7 @@ void Widen(const T* from, int64_t count, float* to) {
 template <typename T>
 void QuantizeRows(const T* x, int64_t rows, int64_t width, uint8_t* out, float* scales) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      QuantizeF32(x, begin, end, width, out, scales);
-    } else {
-      QuantizeBf16(x, begin, end, width, out, scales);
-    }
+    QuantizeRange(x, begin, end, width, out, scales);
   });
 }
 
@@ -221,11 +217,7 @@ template <typename T>
 void ScaleRows(const float* sums, const float* scales, const float* bias, int64_t rows,
                int64_t width, T* out) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
-    if constexpr (sizeof(T) == sizeof(float)) {
-      ScaleF32(sums, scales, bias, begin, end, width, out);
-    } else {
-      ScaleBf16(sums, scales, bias, begin, end, width, out);
-    }
+    ScaleRange(sums, scales, bias, begin, end, width, out);
   });
 }
 
