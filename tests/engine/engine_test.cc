@@ -108,7 +108,7 @@ TEST_P(TinyEngineTest, PassesTellWhereTheirTimeWent) {
     EXPECT_EQ(after, WorkSeconds{});
     return;
   }
-  // Of a GPU, or of a CPU with AMX, nothing is known.
+  // Not where a GPU or oneDNN shares out the work.
   if (after == WorkSeconds{}) GTEST_SKIP() << "threads do not compute passes together here";
   for (size_t kind = 0; kind < kWorkKinds; ++kind) EXPECT_GT(after[kind], before[kind]) << kind;
 }

@@ -141,7 +141,7 @@ def test_counters_are_the_sums_of_the_requests_statistics(pair: Pair) -> None:
         == total("prompt_tokens") - total("cached_prompt_tokens")
     work = [more("strata_verify_pass_thread_seconds_total", work=kind)
             for kind in ("products", "attention", "other", "waiting")]
-    # All zero where the CPU has AMX.
+    # All zero where oneDNN computes the products.
     assert min(work) > 0 or max(work) == 0
     assert sum(work) <= more("strata_verify_forward_seconds_sum") * (os.cpu_count() or 1)
 

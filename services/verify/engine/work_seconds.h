@@ -14,8 +14,8 @@ enum class Work {
   kAttention,
   // Norms, rotation, activations, embeddings, logits.
   kOther,
-  // For each other. With nothing else on the machine a few hundredths of all; more where another
-  // process takes a core, or where there are more threads than cores.
+  // For each other: with nothing else on the machine 2 to 12 % of all time; most of it where another
+  // process takes a core.
   kWaiting,
 };
 inline constexpr size_t kWorkKinds = 4;

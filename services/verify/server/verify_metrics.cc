@@ -154,10 +154,11 @@ void CollectWork(const engine::Engine& engine, Page& page) {
        {std::pair(engine::Work::kProducts, "products"),
         std::pair(engine::Work::kAttention, "attention"), std::pair(engine::Work::kOther, "other"),
         std::pair(engine::Work::kWaiting, "waiting")}) {
-    page.AddCounter("strata_verify_pass_thread_seconds_total",
-                    "Time of the threads that compute forward passes (those with bf16 weights on a "
-                    "CPU without AMX), by what they did; waiting: for each other.",
-                    seconds[static_cast<size_t>(work)], {{"work", name}});
+    page.AddCounter(
+        "strata_verify_pass_thread_seconds_total",
+        "Time of the threads that compute forward passes together (bf16 weights on a CPU, "
+        "not by oneDNN), by what they did; waiting: for each other.",
+        seconds[static_cast<size_t>(work)], {{"work", name}});
   }
 }
 
