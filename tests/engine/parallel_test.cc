@@ -85,11 +85,10 @@ TEST(ParallelTest, TogetherThreadsTellWhereTheirTimeWent) {
   using Clock = std::chrono::steady_clock;
   const Clock::time_point start = Clock::now();
   const WorkSeconds seconds = RunTogether([] {
-    ParallelFor(
-        8, 1, [](int64_t, int64_t) {}, Work::kProducts);
-    ParallelFor(
-        1, 1, [](int64_t, int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(50)); },
-        Work::kAttention);
+    ParallelFor(8, 1, Work::kProducts, [](int64_t, int64_t) {});
+    ParallelFor(1, 1, Work::kAttention, [](int64_t, int64_t) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    });
     ParallelFor(8, 1, [](int64_t, int64_t) {});
   });
   const std::chrono::duration<double> elapsed = Clock::now() - start;

@@ -343,37 +343,34 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
   const int64_t items = row_count * shape.kv_heads;
   // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
   const int64_t grain = work < (1 << 16) ? items : 1;
-  ParallelFor(
-      items, grain,
-      [&](int64_t begin, int64_t end) {
-        float* const scores = scratch.scores();
-        // A sequence's items stand together, and in them those of a KV head.
-        int64_t first = 0;
-        while (first < row_count && first * shape.kv_heads < end) {
-          int64_t last = first + 1;
-          while (last < row_count && rows[last].pages.data() == rows[first].pages.data()) ++last;
-          const int64_t size = last - first;
-          const int64_t items_end = std::min(end, last * shape.kv_heads);
-          for (int64_t i = std::max(begin, first * shape.kv_heads); i < items_end;) {
-            const int64_t kv_head = (i - first * shape.kv_heads) / size;
-            const int64_t at = (i - first * shape.kv_heads) % size;
-            const int64_t count = std::min({size - at, items_end - i, scratch.joint_rows()});
-            const HeadCache<T> head{cache, layer, kv_head, shape.head_dim};
-            const Joint<T, Out> joint{
-                rows.subspan(static_cast<size_t>(first + at), static_cast<size_t>(count)),
-                head,
-                width,
-                scratch.stride(),
-                q,
-                scores,
-                out};
-            Attend(joint, kv_head * share, (kv_head + 1) * share);
-            i += count;
-          }
-          first = last;
-        }
-      },
-      Work::kAttention);
+  ParallelFor(items, grain, Work::kAttention, [&](int64_t begin, int64_t end) {
+    float* const scores = scratch.scores();
+    // A sequence's items stand together, and in them those of a KV head.
+    int64_t first = 0;
+    while (first < row_count && first * shape.kv_heads < end) {
+      int64_t last = first + 1;
+      while (last < row_count && rows[last].pages.data() == rows[first].pages.data()) ++last;
+      const int64_t size = last - first;
+      const int64_t items_end = std::min(end, last * shape.kv_heads);
+      for (int64_t i = std::max(begin, first * shape.kv_heads); i < items_end;) {
+        const int64_t kv_head = (i - first * shape.kv_heads) / size;
+        const int64_t at = (i - first * shape.kv_heads) % size;
+        const int64_t count = std::min({size - at, items_end - i, scratch.joint_rows()});
+        const HeadCache<T> head{cache, layer, kv_head, shape.head_dim};
+        const Joint<T, Out> joint{
+            rows.subspan(static_cast<size_t>(first + at), static_cast<size_t>(count)),
+            head,
+            width,
+            scratch.stride(),
+            q,
+            scores,
+            out};
+        Attend(joint, kv_head * share, (kv_head + 1) * share);
+        i += count;
+      }
+      first = last;
+    }
+  });
 }
 
 template void PagedAttention<float>(const AttentionShape&, int64_t, std::span<const AttentionRow>,

@@ -53,14 +53,12 @@ const Bf16* Bf16Matrix::FirstOfThread() const {
 void Bf16Matrix::Multiply(const float* x, int64_t rows, const float* bias, const Bf16Matrix* next,
                           Bf16* y) const {
   const PanelProductShape shape{rows, in_, out_};
-  ParallelFor(
-      product_.PanelCount(out_),
-      std::max<int64_t>(1, kGrainElements / (in_ * product_.panel_outputs())),
-      [&](int64_t begin, int64_t end) {
-        product_.Run(shape, begin, end, x, packed(), bias,
-                     next != nullptr ? next->FirstOfThread() : nullptr, y);
-      },
-      Work::kProducts);
+  ParallelFor(product_.PanelCount(out_),
+              std::max<int64_t>(1, kGrainElements / (in_ * product_.panel_outputs())),
+              Work::kProducts, [&](int64_t begin, int64_t end) {
+                product_.Run(shape, begin, end, x, packed(), bias,
+                             next != nullptr ? next->FirstOfThread() : nullptr, y);
+              });
 }
 
 }  // namespace strata::engine

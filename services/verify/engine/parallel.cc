@@ -96,8 +96,8 @@ int ThreadIndex() { return team.members > 0 ? team.member : at::get_thread_num()
 
 int64_t PartBegin(int64_t count) { return BeginOf(count, team.member); }
 
-void internal::ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body,
-                           Work work) {
+void internal::ParallelFor(int64_t count, int64_t grain, Work work, PartBody call,
+                           const void* body) {
   if (team.members > 0) {
     const int64_t begin = BeginOf(count, team.member);
     const int64_t end = BeginOf(count, team.member + 1);

@@ -18,7 +18,7 @@ int64_t PartBegin(int64_t count);
 
 namespace internal {
 using PartBody = void (*)(const void* body, int64_t begin, int64_t end);
-void ParallelFor(int64_t count, int64_t grain, PartBody call, const void* body, Work work);
+void ParallelFor(int64_t count, int64_t grain, Work work, PartBody call, const void* body);
 using MemberBody = void (*)(const void* body);
 WorkSeconds RunTogether(MemberBody call, const void* body);
 }  // namespace internal
@@ -31,13 +31,17 @@ WorkSeconds RunTogether(MemberBody call, const void* body);
 // all threads have done theirs. There the body must not throw, and `work` is what its time counts
 // as.
 template <typename Body>
-void ParallelFor(int64_t count, int64_t grain, const Body& body, Work work = Work::kOther) {
+void ParallelFor(int64_t count, int64_t grain, Work work, const Body& body) {
   internal::ParallelFor(
-      count, grain,
+      count, grain, work,
       [](const void* self, int64_t begin, int64_t end) {
         (*static_cast<const Body*>(self))(begin, end);
       },
-      &body, work);
+      &body);
+}
+template <typename Body>
+void ParallelFor(int64_t count, int64_t grain, const Body& body) {
+  ParallelFor(count, grain, Work::kOther, body);
 }
 
 // Calls body() on all threads at once, so that a chain of short loops starts threads once. All must

@@ -14,11 +14,14 @@ enum class Work {
   kAttention,
   // Norms, rotation, activations, embeddings, logits.
   kOther,
-  // For each other: with nothing else on the machine 2 to 12 % of all time; most of it where another
-  // process takes a core.
+  // For each other: with nothing else on the machine 2 to 12 % of all time; most of it where
+  // another process takes a core.
   kWaiting,
 };
 inline constexpr size_t kWorkKinds = 4;
+// Where they are reported, by kind.
+inline constexpr std::array<const char*, kWorkKinds> kWorkNames = {"products", "attention", "other",
+                                                                   "waiting"};
 
 // By kind of work, summed over threads.
 using WorkSeconds = std::array<double, kWorkKinds>;

@@ -150,15 +150,12 @@ void CollectNodes(const SchedulerCounters& counters, Page& page) {
 
 void CollectWork(const engine::Engine& engine, Page& page) {
   const engine::WorkSeconds seconds = engine.work_seconds();
-  for (const auto& [work, name] :
-       {std::pair(engine::Work::kProducts, "products"),
-        std::pair(engine::Work::kAttention, "attention"), std::pair(engine::Work::kOther, "other"),
-        std::pair(engine::Work::kWaiting, "waiting")}) {
+  for (size_t kind = 0; kind < engine::kWorkKinds; ++kind) {
     page.AddCounter(
         "strata_verify_pass_thread_seconds_total",
         "Time of the threads that compute forward passes together (bf16 weights on a CPU, "
         "not by oneDNN), by what they did; waiting: for each other.",
-        seconds[static_cast<size_t>(work)], {{"work", name}});
+        seconds[kind], {{"work", engine::kWorkNames[kind]}});
   }
 }
 

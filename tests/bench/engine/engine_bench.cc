@@ -85,12 +85,13 @@ Step TreeStep(Engine& engine, KvSequence& sequence, int rows) {
 std::string SharesOf(const WorkSeconds& work) {
   const double all = std::accumulate(work.begin(), work.end(), 0.0);
   if (all == 0) return {};
-  const auto share = [&](Work kind) { return 100 * work[static_cast<size_t>(kind)] / all; };
-  char text[128];
-  std::snprintf(text, sizeof(text),
-                "\"products\": %.1f, \"attention\": %.1f, \"other\": %.1f, \"waiting\": %.1f",
-                share(Work::kProducts), share(Work::kAttention), share(Work::kOther),
-                share(Work::kWaiting));
+  std::string text;
+  for (size_t kind = 0; kind < kWorkKinds; ++kind) {
+    char share[48];
+    std::snprintf(share, sizeof(share), "%s\"%s\": %.1f", kind == 0 ? "" : ", ", kWorkNames[kind],
+                  100 * work[kind] / all);
+    text += share;
+  }
   return text;
 }
 
