@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <numeric>
 #include <random>
+
+#include "services/verify/engine/parallel.h"
 
 namespace strata::engine {
 namespace {
@@ -70,7 +73,7 @@ class AttentionTest : public ::testing::Test {
 
   std::vector<T> Run(const std::vector<float>& q, const AttentionRow& row) {
     std::vector<T> out(q.size());
-    AttentionScratch scratch({&row, 1});
+    AttentionScratch scratch(kShape, {&row, 1}, ThreadCount());
     PagedAttention<T>(kShape, 0, {&row, 1}, q.data(), *cache_, scratch, out.data());
     return out;
   }
@@ -189,11 +192,11 @@ TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
     q.insert(q.end(), one.begin(), one.end());
   }
   std::vector<TypeParam> together(q.size()), alone(q.size());
-  AttentionScratch scratch(rows);
+  AttentionScratch scratch(this->kShape, rows, ThreadCount());
   PagedAttention<TypeParam>(this->kShape, 0, rows, q.data(), *this->cache_, scratch,
                             together.data());
   for (const AttentionRow& row : rows) {
-    AttentionScratch own({&row, 1});
+    AttentionScratch own(this->kShape, {&row, 1}, ThreadCount());
     PagedAttention<TypeParam>(this->kShape, 0, {&row, 1}, q.data(), *this->cache_, own,
                               alone.data());
   }
@@ -202,6 +205,61 @@ TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
                           width * sizeof(TypeParam)),
               0)
         << "row " << r;
+  }
+}
+
+// A row attends to all before it: by number alone, whoever has the later ones has more to do.
+TEST(AttentionScratchTest, ThreadsShareByWhatRowsCost) {
+  const AttentionShape shape{.heads = 3, .kv_heads = 3, .head_dim = 64};
+  const std::vector<int32_t> prompt_pages(20), other_pages(80);
+  std::vector<AttentionRow> rows;
+  const auto add = [&rows](int64_t position, const std::vector<int32_t>& pages) {
+    rows.push_back({.row = static_cast<int64_t>(rows.size()),
+                    .position = position,
+                    .direct = position + 1,
+                    .pages = pages,
+                    .scattered = {}});
+  };
+  for (int64_t position = 0; position < 300; ++position) add(position, prompt_pages);
+  add(1200, other_pages);
+  const auto items = static_cast<int64_t>(rows.size()) * shape.kv_heads;
+  const auto length = [&](int64_t item) {
+    return item < 300 * shape.kv_heads ? item % 300 + 1 : 1201;
+  };
+  for (const int parts : {1, 2, 3, 7}) {
+    const AttentionScratch scratch(shape, rows, parts);
+    ASSERT_EQ(scratch.parts(), parts);
+    EXPECT_EQ(scratch.part(0), 0);
+    EXPECT_EQ(scratch.part(parts), items);
+    int64_t most = 0, least = INT64_MAX;
+    for (int64_t i = 0; i < parts; ++i) {
+      int64_t positions = 0;
+      for (int64_t item = scratch.part(i); item < scratch.part(i + 1); ++item) {
+        positions += length(item);
+      }
+      most = std::max(most, positions);
+      least = std::min(least, positions);
+    }
+    // What is not a matter of positions alone, and an item at either end, comes on top.
+    EXPECT_LT(most - least, 2 * 1201 + most / 5) << parts;
+  }
+}
+
+// There may be more threads than items.
+TEST(AttentionScratchTest, EveryItemHasOneThread) {
+  const AttentionShape shape{.heads = 2, .kv_heads = 1, .head_dim = 64};
+  const std::vector<int32_t> pages(4);
+  for (const size_t count : {0, 1, 2, 4, 6}) {
+    std::vector<AttentionRow> rows(count);
+    for (AttentionRow& row : rows) row = {.position = 9, .direct = 10, .pages = pages};
+    const AttentionScratch scratch(shape, rows, 5);
+    EXPECT_EQ(scratch.part(0), 0);
+    EXPECT_EQ(scratch.part(5), static_cast<int64_t>(count));
+    for (int64_t i = 0; i < 5; ++i) {
+      const int64_t size = scratch.part(i + 1) - scratch.part(i);
+      EXPECT_GE(size, 0);
+      EXPECT_LE(size, count > 5 ? 2 : 1);
+    }
   }
 }
 

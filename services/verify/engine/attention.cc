@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <limits>
+#include <numeric>
 
 #include "services/verify/engine/config.h"
 #include "services/verify/engine/parallel.h"
@@ -21,6 +23,12 @@ constexpr int kGroup = 4;
 constexpr int64_t kJointRows = 8;
 constexpr int64_t kMostScores = int64_t{1} << 19;
 
+// About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
+constexpr double kLittleWork = 1 << 16;
+
+// What an item costs besides its keys and values, in positions of a row among many.
+constexpr double kItemPositions = 16;
+
 // Where the values of sixteen positions are, [head_dim] each.
 template <typename T>
 using ValuePlaces = std::array<const T*, kPageTokens>;
@@ -28,6 +36,13 @@ using ValuePlaces = std::array<const T*, kPageTokens>;
 // How many of the row's positions lie in the block of kPageTokens from `begin`.
 STRATA_INLINE int64_t BlockLength(const AttentionRow& row, int64_t begin) {
   return std::min<int64_t>(kPageTokens, row.position + 1 - begin);
+}
+
+// Where the rows of the sequence of rows[first] end.
+size_t SequenceEnd(std::span<const AttentionRow> rows, size_t first) {
+  size_t last = first + 1;
+  while (last < rows.size() && rows[last].pages.data() == rows[first].pages.data()) ++last;
+  return last;
 }
 
 // Whether the row has all positions of the block from `begin`, none of them scattered.
@@ -319,13 +334,52 @@ void Attend(const Joint<T, Out>& joint, int64_t first, int64_t end) {
 
 }  // namespace
 
-AttentionScratch::AttentionScratch(std::span<const AttentionRow> rows) {
+AttentionScratch::AttentionScratch(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                                   int threads) {
   for (const AttentionRow& row : rows) {
     stride_ = std::max(stride_, (row.position / kPageTokens + 1) * kPageTokens);
   }
   const int64_t row_scores = kGroup * std::max<int64_t>(stride_, 1);
   joint_rows_ = std::clamp<int64_t>(kMostScores / row_scores, 1, kJointRows);
-  scores_.resize(static_cast<size_t>(joint_rows_ * row_scores * ThreadCount()));
+  scores_.resize(static_cast<size_t>(joint_rows_ * row_scores * threads));
+  Share(shape, rows, static_cast<size_t>(threads));
+}
+
+void AttentionScratch::Share(const AttentionShape& shape, std::span<const AttentionRow> rows,
+                             size_t parts) {
+  std::vector<double> costs;
+  costs.reserve(rows.size() * static_cast<size_t>(shape.kv_heads));
+  double positions = 0;
+  for (size_t first = 0; first < rows.size();) {
+    const size_t last = SequenceEnd(rows, first);
+    // Keys and values are read once for the rows that are taken together, which takes as long as to
+    // compute with them for one of those.
+    const double reading =
+        1.0 / static_cast<double>(std::min(static_cast<int64_t>(last - first), joint_rows_));
+    for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
+      for (const AttentionRow& row : rows.subspan(first, last - first)) {
+        const auto length = static_cast<double>(row.position + 1);
+        costs.push_back(length * (1 + reading) + kItemPositions);
+        positions += length;
+      }
+    }
+    first = last;
+  }
+  const double width = static_cast<double>(shape.heads / shape.kv_heads * shape.head_dim);
+  little_ = positions * width < kLittleWork;
+  const double all = std::reduce(costs.begin(), costs.end());
+  double before = 0;
+  part_begins_.assign(1, 0);
+  for (size_t i = 0; i < costs.size(); ++i) {
+    // It belongs to the part in which its middle lies.
+    const auto part =
+        static_cast<size_t>((before + costs[i] / 2) / all * static_cast<double>(parts));
+    while (part_begins_.size() <= std::min(part, parts - 1)) {
+      part_begins_.push_back(static_cast<int64_t>(i));
+    }
+    before += costs[i];
+  }
+  part_begins_.resize(parts + 1, static_cast<int64_t>(costs.size()));
 }
 
 float* AttentionScratch::scores() {
@@ -338,18 +392,14 @@ void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const 
   const auto row_count = static_cast<int64_t>(rows.size());
   const int64_t share = shape.heads / shape.kv_heads;
   const int64_t width = shape.heads * shape.head_dim;
-  int64_t work = 0;
-  for (const AttentionRow& row : rows) work += (row.position + 1) * width;
-  const int64_t items = row_count * shape.kv_heads;
-  // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
-  const int64_t grain = work < (1 << 16) ? items : 1;
-  ParallelFor(items, grain, Work::kAttention, [&](int64_t begin, int64_t end) {
+  const int64_t grain = scratch.little() ? scratch.parts() : 1;
+  ParallelFor(scratch.parts(), grain, Work::kAttention, [&](int64_t begin_part, int64_t end_part) {
     float* const scores = scratch.scores();
-    // A sequence's items stand together, and in them those of a KV head.
+    const int64_t begin = scratch.part(begin_part);
+    const int64_t end = scratch.part(end_part);
     int64_t first = 0;
     while (first < row_count && first * shape.kv_heads < end) {
-      int64_t last = first + 1;
-      while (last < row_count && rows[last].pages.data() == rows[first].pages.data()) ++last;
+      const auto last = static_cast<int64_t>(SequenceEnd(rows, static_cast<size_t>(first)));
       const int64_t size = last - first;
       const int64_t items_end = std::min(end, last * shape.kv_heads);
       for (int64_t i = std::max(begin, first * shape.kv_heads); i < items_end;) {

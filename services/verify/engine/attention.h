@@ -1,6 +1,7 @@
 #ifndef STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_
 #define STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -25,20 +26,32 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
-// Where threads keep the scores of rows; for the passes over one batch.
+// How the threads share the attention of one batch, and where they keep the scores of rows.
 class AttentionScratch {
  public:
-  explicit AttentionScratch(std::span<const AttentionRow> rows);
+  // `rows`: those of one sequence stand together. threads: what ThreadCount() is where they start.
+  AttentionScratch(const AttentionShape& shape, std::span<const AttentionRow> rows, int threads);
   // Rows that are taken together at most, and a head's scores of a row.
   int64_t joint_rows() const { return joint_rows_; }
   int64_t stride() const { return stride_; }
   // Of the calling thread (ThreadIndex).
   float* scores();
+  // An item is a row with the query heads of one KV head: sequence by sequence, in each KV head by
+  // KV head. Part i of as many as there are threads, which take about the same time, begins with
+  // item part(i), and the last ends before part(parts()).
+  int64_t parts() const { return static_cast<int64_t>(part_begins_.size()) - 1; }
+  int64_t part(int64_t i) const { return part_begins_[static_cast<size_t>(i)]; }
+  // All of it is over sooner than threads would meet.
+  bool little() const { return little_; }
 
  private:
+  void Share(const AttentionShape& shape, std::span<const AttentionRow> rows, size_t parts);
+
   int64_t stride_ = 0;
   int64_t joint_rows_ = 1;
   std::vector<float> scores_;
+  std::vector<int64_t> part_begins_;
+  bool little_ = false;
 };
 
 // q: [rows, heads * head_dim] fp32, rotated, scaled by 1 / sqrt(head_dim).

@@ -133,7 +133,8 @@ class CpuModel final : public Model {
   // padded with zeros to what linear layers take at least.
   struct Scratch {
     Scratch(const CpuModel& model, const Batch& batch)
-        : together(model.RunsTogether()), attention(batch.attention) {
+        : together(model.RunsTogether()),
+          attention(model.attention_shape(), batch.attention, ThreadCount()) {
       const ModelConfig& config = model.config_;
       const auto count = static_cast<int64_t>(batch.rows.size());
       const auto logit_count = static_cast<int64_t>(batch.logit_rows.size());
@@ -178,6 +179,10 @@ class CpuModel final : public Model {
     AttentionScratch attention;
   };
 
+  AttentionShape attention_shape() const {
+    return {config_.heads, config_.kv_heads, config_.head_dim};
+  }
+
   // Within RunTogether if scratch.together: every thread comes here. In: the type of what linear
   // layers take.
   template <typename In>
@@ -190,7 +195,7 @@ class CpuModel final : public Model {
         Widen(Data<T>(embedding_) + batch.rows[r].token * hidden, hidden, h + r * hidden);
       }
     });
-    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim};
+    const AttentionShape shape = attention_shape();
     const float eps = static_cast<float>(config_.rms_norm_eps);
     for (int64_t i = 0; i < config_.layers; ++i) {
       const Layer& layer = layers_[i];
