@@ -8,23 +8,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <exception>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "common/base/atomic_file.h"
+#include "common/base/host_port.h"
 
 namespace strata::metrics {
 namespace {
@@ -32,32 +31,6 @@ namespace {
 // Scrapers that are connected at a time, and seconds until one that says nothing is not any more.
 constexpr unsigned kMostConnections = 64;
 constexpr unsigned kPatienceSeconds = 10;
-
-struct HostPort {
-  std::string host;
-  std::string port;
-};
-
-absl::StatusOr<HostPort> ParseListen(absl::string_view listen) {
-  const size_t colon = listen.rfind(':');
-  uint32_t port = 0;
-  const bool fits = colon != absl::string_view::npos && colon > 0 &&
-                    std::all_of(listen.begin() + colon + 1, listen.end(), absl::ascii_isdigit) &&
-                    absl::SimpleAtoi(listen.substr(colon + 1), &port) && port <= UINT16_MAX &&
-                    std::none_of(listen.begin(), listen.end(), [](char c) {
-                      return c == ',' || c == '+' || !absl::ascii_isgraph(c);
-                    });
-  if (!fits) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("metrics address '", listen, "' (--metrics-listen) is not HOST:PORT"));
-  }
-  absl::string_view host = listen.substr(0, colon);
-  // IPv6.
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return HostPort{std::string(host), absl::StrCat(port)};
-}
 
 struct Socket {
   int descriptor = -1;
@@ -70,7 +43,8 @@ absl::StatusOr<Socket> Listen(const HostPort& address) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int failed = getaddrinfo(address.host.c_str(), address.port.c_str(), &hints, &found);
+  const int failed =
+      getaddrinfo(address.host.c_str(), absl::StrCat(address.port).c_str(), &hints, &found);
   if (failed != 0) return absl::UnavailableError(gai_strerror(failed));
   int error = EADDRNOTAVAIL;
   Socket socket;
@@ -201,8 +175,11 @@ Exporter::~Exporter() = default;
 absl::StatusOr<std::unique_ptr<Exporter>> Exporter::Start(const ExporterOptions& options) {
   std::unique_ptr<Exporter> exporter(new Exporter());
   if (options.listen.empty()) return exporter;
-  const absl::StatusOr<HostPort> address = ParseListen(options.listen);
-  if (!address.ok()) return address.status();
+  const std::optional<HostPort> address = ParseHostPort(options.listen);
+  if (!address.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "metrics address '", options.listen, "' (--metrics-listen) is not HOST:PORT (0 to 65535)"));
+  }
   exporter->endpoint_ = std::make_unique<Endpoint>(exporter->sources_);
   const absl::StatusOr<int> port = exporter->endpoint_->Start(*address);
   if (!port.ok()) {

@@ -5,12 +5,13 @@
 #include <grpc/grpc_security.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "common/base/host_port.h"
 
 namespace strata::rpc {
 namespace {
@@ -178,17 +179,15 @@ std::shared_ptr<grpc::ChannelCredentials> ReloadingChannelCredentials::Get() {
 
 bool IsLocalAddress(absl::string_view address) {
   if (absl::StartsWith(address, "unix:")) return true;
-  const size_t colon = address.rfind(':');
-  if (colon == absl::string_view::npos) return false;
-  absl::string_view host = address.substr(0, colon);
-  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  const std::optional<HostPort> parsed = ParseHostPort(address);
+  if (!parsed.has_value()) return false;
+  const std::string& host = parsed->host;
   if (absl::EqualsIgnoreCase(host, "localhost")) return true;
-  const std::string name(host);
   in_addr v4;
   // Four numbers: "127.example.com" is a host's name.
-  if (inet_pton(AF_INET, name.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
   in6_addr v6;
-  return inet_pton(AF_INET6, name.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+  return inet_pton(AF_INET6, host.c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
 
 }  // namespace strata::rpc

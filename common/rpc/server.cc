@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/base/host_port.h"
 
 namespace strata::rpc {
 namespace {
@@ -31,12 +32,9 @@ constexpr int kPingTimeoutMs = 20'000;
 
 absl::Status CheckListen(absl::string_view listen) {
   if (absl::StartsWith(listen, "unix:")) return absl::OkStatus();
-  const size_t colon = listen.rfind(':');
-  if (colon != absl::string_view::npos && colon > 0 && colon + 1 < listen.size()) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("listen address '", listen, "' is neither HOST:PORT nor unix:PATH"));
+  if (ParseHostPort(listen).has_value()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "listen address '", listen, "' is neither HOST:PORT (0 to 65535) nor unix:PATH"));
 }
 
 absl::Status CheckOptions(const ServerOptions& options) {

@@ -187,6 +187,7 @@ TEST_F(RpcTest, UnixSocket) {
 TEST_F(RpcTest, WhatCannotBeServedIsSaid) {
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.listen = "nonsense"})));
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.listen = "host:"})));
+  EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.listen = "127.0.0.1:65536"})));
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.max_threads = 0})));
   EXPECT_TRUE(absl::IsInvalidArgument(StartStatus({.max_receive_bytes = 0})));
   const auto server = Start({});
