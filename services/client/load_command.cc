@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -209,10 +210,11 @@ class LoadBench {
     result.level = plan_.levels[number];
     for (const Mode mode : plan_.modes) result.modes.push_back({mode, {}});
     for (size_t round = 0; round < flags_.rounds; ++round) {
-      // All modes of a round see the same arrivals.
+      // All modes of a round see the same arrivals, and prompts in the same order.
       const uint64_t seed = load::PartSeed(load::PartSeed(flags_.arrival_seed, number), round);
+      const std::vector<size_t> order = load::PromptOrder(prompts_.size(), round);
       for (const Mode mode : load::ModeOrder(plan_.modes, round)) {
-        load::LoadRun run = RunOnce(result.level, mode, seed);
+        load::LoadRun run = RunOnce(result.level, mode, seed, order);
         if (interrupt_.interrupted()) return result;
         Count(result, mode, run);
         const auto of = std::find_if(result.modes.begin(), result.modes.end(),
@@ -223,7 +225,7 @@ class LoadBench {
     return result;
   }
 
-  load::LoadRun RunOnce(double level, Mode mode, uint64_t seed) {
+  load::LoadRun RunOnce(double level, Mode mode, uint64_t seed, std::span<const size_t> order) {
     const std::string tenant = TenantOf(flags_, session_, next_run_++);
     const load::Send send = [&](size_t index, load::Start start) {
       load::Outcome outcome;
@@ -234,9 +236,9 @@ class LoadBench {
         }
         return true;
       };
-      auto answer =
-          Generate(stub_, MakeRequest(flags_, prompts_[index % prompts_.size()], mode, tenant),
-                   flags_.connection.timeout_s, interrupt_, on_message);
+      const BenchPrompt& prompt = prompts_[order[index % order.size()]];
+      auto answer = Generate(stub_, MakeRequest(flags_, prompt, mode, tenant),
+                             flags_.connection.timeout_s, interrupt_, on_message);
       outcome.status = answer.status();
       if (answer.ok()) outcome.statistics = std::move(answer->statistics);
       return outcome;
@@ -313,7 +315,7 @@ Command AddBenchLoadCommand(CLI::App& bench) {
       ->add_option(
           "--prompts", flags->prompts,
           "A .jsonl file with `prompt` or Spec-Bench `turns`, or text, one a line; each run "
-          "begins with the first and starts over after the last")
+          "starts over after the last")
       ->required();
   command->add_option("--limit", flags->limit, "Only the first N prompts; 0: all")
       ->capture_default_str();
@@ -349,8 +351,10 @@ Command AddBenchLoadCommand(CLI::App& bench) {
       ->check(CLI::Range(0.1, 1e5))
       ->excludes(requests);
   command
-      ->add_option("--rounds", flags->rounds,
-                   "Times that each level runs all modes, each time beginning with another")
+      ->add_option(
+          "--rounds", flags->rounds,
+          "Times that each level runs all modes, each time beginning with another, and after "
+          "the first with the prompts in another order")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   command

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,6 +65,25 @@ TEST(ModeOrder, EachModeIsFirstInTurn) {
   EXPECT_THAT(ModeOrder(modes, 2), ElementsAre(Mode::kFixed, Mode::kOn, Mode::kOff));
   EXPECT_EQ(ModeOrder(modes, 3), ModeOrder(modes, 0));
   EXPECT_TRUE(ModeOrder({}, 3).empty());
+}
+
+TEST(PromptOrder, IsAnotherInEachRound) {
+  EXPECT_THAT(PromptOrder(4, 0), ElementsAre(0, 1, 2, 3));
+  std::set<std::vector<size_t>> orders;
+  for (size_t round = 0; round < 20; ++round) {
+    std::vector<size_t> order = PromptOrder(40, round);
+    EXPECT_EQ(order, PromptOrder(40, round));
+    EXPECT_TRUE(orders.insert(order).second) << round;
+    std::sort(order.begin(), order.end());
+    EXPECT_EQ(order, PromptOrder(40, 0));
+  }
+  EXPECT_TRUE(PromptOrder(0, 1).empty());
+  EXPECT_THAT(PromptOrder(1, 1), ElementsAre(0));
+}
+
+// With any standard library.
+TEST(PromptOrder, IsTheSameEverywhere) {
+  EXPECT_THAT(PromptOrder(6, 1), ElementsAre(1, 4, 2, 0, 5, 3));
 }
 
 TEST(DefaultRequests, FourTimesTheLevelAtLeastSixteen) {

@@ -2,14 +2,22 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <random>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "services/client/load/arrivals.h"
 
 namespace strata::client::load {
 namespace {
+
+// Of the orders of prompts.
+constexpr uint64_t kPromptSeed = 1;
 
 // `parse` takes an item's text and returns a StatusOr<Item>.
 template <typename Item, typename Parse>
@@ -78,6 +86,15 @@ std::vector<Mode> ModeOrder(const std::vector<Mode>& modes, size_t round) {
     std::rotate(order.begin(), order.begin() + static_cast<ptrdiff_t>(round % order.size()),
                 order.end());
   }
+  return order;
+}
+
+std::vector<size_t> PromptOrder(size_t prompts, size_t round) {
+  std::vector<size_t> order(prompts);
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (round == 0) return order;
+  std::mt19937_64 random(PartSeed(kPromptSeed, round));
+  for (size_t left = prompts; left > 1; --left) std::swap(order[left - 1], order[random() % left]);
   return order;
 }
 

@@ -36,6 +36,11 @@ absl::StatusOr<std::vector<Mode>> ParseModes(absl::string_view text);
 // the machine meanwhile is no mode's alone.
 std::vector<Mode> ModeOrder(const std::vector<Mode>& modes, size_t round);
 
+// The order in which a round sends `prompts` prompts: the first as they are given, the others in
+// one of their own each. Which requests meet which decides what the slowest of them take; in one
+// order that is chance, however often it is run. The same with any standard library.
+std::vector<size_t> PromptOrder(size_t prompts, size_t round);
+
 // Requests of a run at a level (concurrent requests, or arrivals a second) where no number is asked
 // for.
 size_t DefaultRequests(double level);
