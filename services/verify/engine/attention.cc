@@ -365,8 +365,8 @@ void AttentionScratch::Share(const AttentionShape& shape, std::span<const Attent
     }
     first = last;
   }
-  const double width = static_cast<double>(shape.heads / shape.kv_heads * shape.head_dim);
-  little_ = positions * width < kLittleWork;
+  const int64_t width = shape.heads / shape.kv_heads * shape.head_dim;
+  little_ = positions * static_cast<double>(width) < kLittleWork;
   const double all = std::reduce(costs.begin(), costs.end());
   double before = 0;
   part_begins_.assign(1, 0);
