@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 
 namespace strata {
 namespace {
@@ -31,6 +32,10 @@ std::optional<HostPort> ParseHostPort(absl::string_view address) {
     host = host.substr(1, host.size() - 2);
   }
   return HostPort{std::string(host), static_cast<uint16_t>(port)};
+}
+
+std::string WithPort(absl::string_view address, int port) {
+  return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
 }
 
 }  // namespace strata

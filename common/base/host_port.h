@@ -20,6 +20,9 @@ struct HostPort {
 // such a host is not asked.
 std::optional<HostPort> ParseHostPort(absl::string_view address);
 
+// `address`, which is HOST:PORT, with the port that was given for it, where it asked for any (0).
+std::string WithPort(absl::string_view address, int port);
+
 }  // namespace strata
 
 #endif  // STRATA_COMMON_BASE_HOST_PORT_H_

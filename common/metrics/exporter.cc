@@ -186,7 +186,7 @@ absl::StatusOr<std::unique_ptr<Exporter>> Exporter::Start(const ExporterOptions&
     return absl::UnavailableError(absl::StrCat("cannot serve metrics on '", options.listen,
                                                "' (--metrics-listen): ", port.status().message()));
   }
-  exporter->address_ = absl::StrCat(options.listen.substr(0, options.listen.rfind(':') + 1), *port);
+  exporter->address_ = WithPort(options.listen, *port);
   if (!options.port_file.empty()) {
     absl::Status status = WriteFileAtomically(options.port_file, exporter->address_ + "\n");
     if (!status.ok()) return status;

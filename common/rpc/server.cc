@@ -64,7 +64,7 @@ absl::Status CannotListen(const std::string& listen) {
 
 std::string BoundAddress(const std::string& listen, int port) {
   if (absl::StartsWith(listen, "unix:")) return listen;
-  return absl::StrCat(listen.substr(0, listen.rfind(':') + 1), port);
+  return WithPort(listen, port);
 }
 
 }  // namespace

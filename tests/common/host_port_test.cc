@@ -22,6 +22,11 @@ TEST(HostPortTest, TheLastColonParts) {
   EXPECT_EQ(ParseHostPort("a:00080")->port, 80);
 }
 
+TEST(HostPortTest, WithTheGivenPort) {
+  EXPECT_EQ(WithPort("verify:0", 50051), "verify:50051");
+  EXPECT_EQ(WithPort("[::1]:0", 80), "[::1]:80");
+}
+
 TEST(HostPortTest, WhatIsNone) {
   for (const char* address : {"", ":", ":80", "host", "host:", "host:65536", "host:99999999999",
                               "host:-1", "host:+1", "host: 1", "host:1 ", "host:http", "my host:1",
