@@ -4,13 +4,12 @@
 #include <cmath>
 #include <cstdint>
 #include <numeric>
-#include <random>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "common/base/shuffle.h"
 #include "services/client/load/arrivals.h"
 
 namespace strata::client::load {
@@ -93,8 +92,7 @@ std::vector<size_t> PromptOrder(size_t prompts, size_t round) {
   std::vector<size_t> order(prompts);
   std::iota(order.begin(), order.end(), size_t{0});
   if (round == 0) return order;
-  std::mt19937_64 random(PartSeed(kPromptSeed, round));
-  for (size_t left = prompts; left > 1; --left) std::swap(order[left - 1], order[random() % left]);
+  Shuffle(PartSeed(kPromptSeed, round), order);
   return order;
 }
 

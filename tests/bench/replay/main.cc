@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/shuffle.h"
 #include "common/tokenizer/tokenizer.h"
 #include "services/draft/corpus/corpus_tier.h"
 #include "services/draft/hierarchy/hierarchy_drafter.h"
@@ -83,7 +84,7 @@ absl::Status Replay(const Flags& flags) {
   if (!tokenizer.ok()) return tokenizer.status();
   auto rows = LoadRows(flags.replay_file, (*tokenizer)->vocab_size());
   if (!rows.ok()) return rows.status();
-  if (flags.shuffled) ShuffleRows(flags.seed, *rows);
+  if (flags.shuffled) Shuffle(flags.seed, *rows);
   if (flags.row_limit > 0 && flags.row_limit < rows->size()) {
     rows->erase(rows->begin() + static_cast<ptrdiff_t>(flags.row_limit), rows->end());
   }

@@ -5,8 +5,6 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <random>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -113,12 +111,6 @@ absl::StatusOr<std::vector<Row>> LoadRows(const std::string& path, int64_t vocab
   std::ifstream in(path, std::ios::binary);
   if (!in) return absl::NotFoundError(absl::StrCat("cannot open ", path, ": ", strerror(errno)));
   return ReadRows(in, path, vocab_size);
-}
-
-void ShuffleRows(uint64_t seed, std::vector<Row>& rows) {
-  // std::shuffle may differ between standard libraries. The modulo's bias is below 2^-40.
-  std::mt19937_64 random(seed);
-  for (size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[random() % i]);
 }
 
 }  // namespace strata::replay

@@ -35,9 +35,6 @@ absl::StatusOr<std::vector<Row>> LoadRows(const std::string& path, int64_t vocab
 absl::StatusOr<std::vector<Row>> ReadRows(std::istream& in, const std::string& name,
                                           int64_t vocab_size);
 
-// Puts rows into an order that depends on `seed` alone, the same on every platform.
-void ShuffleRows(uint64_t seed, std::vector<Row>& rows);
-
 }  // namespace strata::replay
 
 #endif  // STRATA_TESTS_BENCH_REPLAY_ROWS_H_

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "common/base/shuffle.h"
+
 namespace strata::replay {
 namespace {
 
@@ -85,11 +87,11 @@ TEST(LoadRows, NamesAMissingFileAndAFolder) {
   EXPECT_THAT(LoadRows("/", 10).status().message(), HasSubstr("is a folder"));
 }
 
-TEST(ShuffleRows, DependsOnTheSeedAloneAndLosesNothing) {
+TEST(Shuffle, DependsOnTheSeedAloneAndLosesNothing) {
   const auto shuffled = [](uint64_t seed) {
     std::vector<Row> rows(20);
     for (size_t i = 0; i < rows.size(); ++i) rows[i].category = std::to_string(i);
-    ShuffleRows(seed, rows);
+    Shuffle(seed, rows);
     std::vector<std::string> names;
     for (const Row& row : rows) names.push_back(row.category);
     return names;
