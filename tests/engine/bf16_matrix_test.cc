@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -26,8 +27,8 @@ bool SameBits(const at::Tensor& a, const at::Tensor& b) {
 }
 
 // Each way that this CPU has.
-class Bf16MatrixTest : public testing::TestWithParam<PanelProduct> {};
-INSTANTIATE_TEST_SUITE_P(Products, Bf16MatrixTest, testing::ValuesIn(PanelProduct::All()));
+class Bf16MatrixTest : public testing::TestWithParam<Bf16Product> {};
+INSTANTIATE_TEST_SUITE_P(Products, Bf16MatrixTest, testing::ValuesIn(AllBf16Products()));
 
 TEST_P(Bf16MatrixTest, IsTheProductRoundedOnce) {
   at::manual_seed(1);
@@ -61,6 +62,26 @@ TEST_P(Bf16MatrixTest, ARowDoesNotDependOnTheOthers) {
       const int64_t first = 7 * rows % (40 - rows);
       const at::Tensor some = matrix.Multiply(x.narrow(0, first, rows), nullptr);
       EXPECT_TRUE(SameBits(some, all.narrow(0, first, rows))) << rows << " rows of " << out;
+    }
+  }
+}
+
+// Zero times infinity is not zero.
+TEST_P(Bf16MatrixTest, NorOnWhatIsNotFiniteInThem) {
+  at::manual_seed(5);
+  for (const auto& [out, in] : kShapes) {
+    const Bf16Matrix matrix(at::randn({out, in}, Bf16Options()), GetParam());
+    const at::Tensor x = at::randn({40, in}, Bf16Options());
+    const at::Tensor all = matrix.Multiply(x, nullptr);
+    for (const float beside : {INFINITY, NAN}) {
+      at::Tensor others = at::full({40, in}, beside, Bf16Options());
+      for (const int64_t row : {0, 15, 16, 31, 32, 39}) {
+        others.select(0, row).copy_(x.select(0, row));
+      }
+      const at::Tensor some = matrix.Multiply(others, nullptr);
+      for (const int64_t row : {0, 15, 16, 31, 32, 39}) {
+        EXPECT_TRUE(SameBits(some.select(0, row), all.select(0, row))) << row << " of " << in;
+      }
     }
   }
 }

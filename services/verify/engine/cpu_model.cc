@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "services/verify/engine/attention.h"
@@ -78,10 +79,16 @@ class CpuModel final : public Model {
                std::span<const int32_t> logit_rows, float* logits, float* block_max) override {
     Batch batch{rows, attention, logit_rows, logits, block_max};
     Scratch scratch(*this, batch);
-    if (scratch.together) {
-      work_.Add(RunTogether([&] { Pass<float>(batch, scratch); }));
-    } else {
-      Pass<T>(batch, scratch);
+    if (!scratch.together) {
+      Pass<T, false>(batch, scratch);
+    } else if constexpr (std::is_same_v<T, Bf16>) {
+      work_.Add(RunTogether([&] {
+        if (scratch.wide) {
+          Pass<float, true>(batch, scratch);
+        } else {
+          Pass<Bf16, true>(batch, scratch);
+        }
+      }));
     }
   }
 
@@ -111,9 +118,11 @@ class CpuModel final : public Model {
  private:
   static constexpr at::ScalarType kType = sizeof(T) == 4 ? at::kFloat : at::kBFloat16;
 
+  // With rows of this type.
+  template <typename Row>
   bool RunsTogether() const {
     const auto can = [](const std::optional<PackedLinear>& linear) {
-      return linear->runs_together();
+      return linear->template runs_together<Row>();
     };
     return can(head_) && std::all_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
              return can(layer.qkv) && can(layer.output) && can(layer.gate_up) && can(layer.down);
@@ -133,7 +142,8 @@ class CpuModel final : public Model {
   // padded with zeros to what linear layers take at least.
   struct Scratch {
     Scratch(const CpuModel& model, const Batch& batch)
-        : together(model.RunsTogether()),
+        : wide(model.template RunsTogether<float>()),
+          together(wide || model.template RunsTogether<Bf16>()),
           attention(model.attention_shape(), batch.attention, ThreadCount()) {
       const ModelConfig& config = model.config_;
       const auto count = static_cast<int64_t>(batch.rows.size());
@@ -142,7 +152,7 @@ class CpuModel final : public Model {
       const int64_t padded = std::max(count, least);
       const int64_t q_width = config.heads * config.head_dim;
       const auto options = at::TensorOptions().dtype(kType);
-      const auto taken = at::TensorOptions().dtype(together ? at::kFloat : kType);
+      const auto taken = at::TensorOptions().dtype(wide ? at::kFloat : kType);
       residual = at::zeros({padded, config.hidden_size}, at::kFloat);
       x = at::zeros({padded, config.hidden_size}, taken);
       q = at::empty({count, q_width}, at::kFloat);
@@ -162,11 +172,13 @@ class CpuModel final : public Model {
       logits = made_by(model.head_, logit_count);
     }
 
+    // Whether linear layers take rows in fp32.
+    const bool wide;
     // Whether all threads go through the pass together; else each operation starts them.
     const bool together;
     at::Tensor residual;  // fp32 [rows, hidden]
     at::Tensor q;         // fp32 [rows, heads * head_dim]
-    // What linear layers take: T, but in fp32 if they run together.
+    // What linear layers take: T, but in fp32 if wide.
     at::Tensor x;          // [rows, hidden]
     at::Tensor mixed;      // as q
     at::Tensor activated;  // [rows, intermediate]
@@ -183,9 +195,9 @@ class CpuModel final : public Model {
     return {config_.heads, config_.kv_heads, config_.head_dim};
   }
 
-  // Within RunTogether if scratch.together: every thread comes here. In: the type of what linear
+  // kTogether: within RunTogether, where every thread comes here. In: the type of what linear
   // layers take.
-  template <typename In>
+  template <typename In, bool kTogether>
   void Pass(const Batch& batch, Scratch& scratch) {
     const auto count = static_cast<int64_t>(batch.rows.size());
     const int64_t hidden = config_.hidden_size;
@@ -201,28 +213,29 @@ class CpuModel final : public Model {
       const Layer& layer = layers_[i];
       AddRmsNorm(i > 0 ? Data<T>(scratch.delta) : nullptr, Data<float>(layer.attention_norm), eps,
                  count, hidden, h, Data<In>(scratch.x));
-      Apply<In>(*layer.qkv, *layer.output, scratch.x, scratch.qkv);
+      Apply<In, kTogether>(*layer.qkv, *layer.output, scratch.x, scratch.qkv);
       StoreRows(batch.rows, i, Data<T>(scratch.qkv), Data<float>(scratch.q));
       PagedAttention<T>(shape, i, batch.attention, Data<float>(scratch.q), *cache_,
                         scratch.attention, Data<In>(scratch.mixed));
-      Apply<In>(*layer.output, *layer.gate_up, scratch.mixed, scratch.delta);
+      Apply<In, kTogether>(*layer.output, *layer.gate_up, scratch.mixed, scratch.delta);
       AddRmsNorm(Data<T>(scratch.delta), Data<float>(layer.mlp_norm), eps, count, hidden, h,
                  Data<In>(scratch.x));
-      Apply<In>(*layer.gate_up, *layer.down, scratch.x, scratch.gate_up);
+      Apply<In, kTogether>(*layer.gate_up, *layer.down, scratch.x, scratch.gate_up);
       SiluMultiply(Data<T>(scratch.gate_up), count, config_.intermediate_size,
                    Data<In>(scratch.activated));
       const bool last = i + 1 == config_.layers;
-      Apply<In>(*layer.down, last ? *head_ : *layers_[i + 1].qkv, scratch.activated, scratch.delta);
+      Apply<In, kTogether>(*layer.down, last ? *head_ : *layers_[i + 1].qkv, scratch.activated,
+                           scratch.delta);
     }
-    if (!batch.logit_rows.empty()) Logits<In>(batch, scratch);
+    if (!batch.logit_rows.empty()) Logits<In, kTogether>(batch, scratch);
   }
 
   // y = linear(x); `next` is the linear layer after it.
-  template <typename In>
+  template <typename In, bool kTogether>
   void Apply(const PackedLinear& linear, const PackedLinear& next, const at::Tensor& x,
              at::Tensor& y) {
-    if constexpr (sizeof(In) > sizeof(T)) {
-      linear.ForwardTogether(Data<float>(x), x.size(0), next, Data<T>(y));
+    if constexpr (kTogether) {
+      linear.ForwardTogether(Data<In>(x), x.size(0), next, Data<T>(y));
     } else {
       y = linear.Forward(x);
     }
@@ -262,7 +275,7 @@ class CpuModel final : public Model {
     });
   }
 
-  template <typename In>
+  template <typename In, bool kTogether>
   void Logits(const Batch& batch, Scratch& scratch) {
     const auto count = static_cast<int64_t>(batch.logit_rows.size());
     const int64_t hidden = config_.hidden_size;
@@ -276,7 +289,7 @@ class CpuModel final : public Model {
                       Data<In>(scratch.last) + i * hidden);
       }
     });
-    Apply<In>(*head_, *layers_.front().qkv, scratch.last, scratch.logits);
+    Apply<In, kTogether>(*head_, *layers_.front().qkv, scratch.last, scratch.logits);
     const T* from = Data<T>(scratch.logits);
     const int64_t vocab = config_.vocab_size;
     const int64_t blocks = LogitBlocks(vocab);

@@ -135,7 +135,7 @@ class Engine {
   // Pages that KvPage handles alone hold: free as soon as those are destroyed.
   virtual int64_t kv_pages_kept() const = 0;
   // Where the threads' time has gone in passes that they compute together: those with bf16 weights
-  // on a CPU, but where oneDNN multiplies them (AMX; AMD's AVX512-BF16). Others are not counted.
+  // on a CPU, but where oneDNN multiplies them (AMD's AVX512-BF16). Others are not counted.
   virtual WorkSeconds work_seconds() const { return {}; }
 
   std::unique_ptr<KvSequence> NewSequence() { return NewSequence({}); }

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <ATen/cpu/Utils.h>
 
 namespace strata::engine {
 namespace {
@@ -37,20 +36,16 @@ bool HasBf16Product() {
   }
 }
 
-// Intel's CPUs that have AMX multiply bf16 there; where a hypervisor hides it, oneDNN is left with
-// AVX512-BF16, which does half as much a cycle there as the fused operations in fp32 (86 and 175
-// GFLOPS a core, Xeon of 2023).
-bool LacksAmx() {
-#if defined(__x86_64__)
-  return __builtin_cpu_is("intel") && !at::cpu::init_amx();
-#else
-  return false;
-#endif
-}
-
 // Decided by the kind of the CPU, not by a trial: its like elsewhere must give the same bits.
+// On Intel's it would multiply in AMX, where some shapes are not row-invariant, or, where a
+// hypervisor hides that, in AVX512-BF16, which does half as much a cycle there as the fused
+// operations in fp32 (86 and 175 GFLOPS a core, Xeon of 2023).
 bool PrefersOneDnn() {
-  static const bool prefers = HasBf16Product() && !LacksAmx();
+#if defined(__x86_64__)
+  static const bool prefers = !__builtin_cpu_is("intel") && HasBf16Product();
+#else
+  static const bool prefers = HasBf16Product();
+#endif
   return prefers;
 }
 

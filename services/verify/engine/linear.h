@@ -14,8 +14,8 @@ namespace strata::engine {
 // How the weights of linear layers are held: in the activations' type, or in 8 bits.
 enum class WeightType { kNative, kInt8 };
 
-// y = x W^T + b with the weight packed once: for oneDNN, or for Bf16Matrix where oneDNN has no
-// product in bf16 or a slow one.
+// y = x W^T + b with the weight packed once: for Bf16Matrix if it is in bf16, but where oneDNN's
+// product is the faster one (AMD's AVX512-BF16), else for oneDNN.
 //
 // Row invariance: oneDNN gives a row the same bits for every number of rows from
 // two up, but one row alone may take another path (a matrix-vector product). Callers therefore pass
@@ -31,11 +31,16 @@ class PackedLinear {
   // x: [rows >= least_rows(), in], contiguous. Returns [rows, out].
   at::Tensor Forward(const at::Tensor& x) const;
 
-  // Whether ForwardTogether may be called: oneDNN starts threads of its own.
-  bool runs_together() const { return bf16_.has_value() && !pairs_; }
-  // Forward within RunTogether. x: bf16 in fp32 [rows, in]; y: bf16 [rows, out]; next: the layer
-  // whose weights will be read next, to begin with.
-  void ForwardTogether(const float* x, int64_t rows, const PackedLinear& next, Bf16* y) const {
+  // Whether ForwardTogether may be called with rows of this type, Bf16 or float: oneDNN starts
+  // threads of its own.
+  template <typename Row>
+  bool runs_together() const {
+    return bf16_ && bf16_->takes<Row>() && !pairs_;
+  }
+  // Forward within RunTogether. x: [rows, in], bf16 or bf16 in fp32; y: bf16 [rows, out]; next: the
+  // layer whose weights will be read next, to begin with.
+  template <typename Row>
+  void ForwardTogether(const Row* x, int64_t rows, const PackedLinear& next, Bf16* y) const {
     bf16_->Multiply(x, rows, bias(), &*next.bf16_, y);
   }
 

@@ -136,7 +136,7 @@ const PanelProduct& PanelProduct::Best() {
   return best;
 }
 
-void PanelProduct::Run(const PanelProductShape& shape, int64_t begin, int64_t end, const float* x,
+void PanelProduct::Run(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
                        const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const {
   // Tiles of about one size: eight rows are four and four, not six and two.
   const int64_t tiles = (shape.rows + most_rows_ - 1) / most_rows_;

@@ -5,19 +5,16 @@
 #include <vector>
 
 #include "services/verify/engine/bf16.h"
+#include "services/verify/engine/product_shape.h"
 
 namespace strata::engine {
-
-struct PanelProductShape {
-  int64_t rows;
-  int64_t in;
-  int64_t out;
-};
 
 // Products of rows with panels of weights, in one of the ways that CPUs have. All sum in the order
 // of the inputs; those with fused operations (all but the one for any x86-64) give the same bits.
 class PanelProduct {
  public:
+  using Row = float;
+
   // The fastest on this CPU.
   static const PanelProduct& Best();
   // Those that this CPU can run.
@@ -33,7 +30,7 @@ class PanelProduct {
   // W[n (2 p + i) + j, k], zeros behind the last output: as 32-bit words, n outputs are in the
   // upper halves and n in the lower ones, from where they get to be fp32 in one operation each.
   // after: weights that the thread will read next, or null.
-  void Run(const PanelProductShape& shape, int64_t begin, int64_t end, const float* x,
+  void Run(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
            const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const;
 
   // What a pass over one panel fetches of the next one meanwhile: memory would stand still while
