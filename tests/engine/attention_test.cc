@@ -19,10 +19,17 @@ struct Tokens {
   std::vector<float> values;
 };
 
-template <typename T>
+template <typename Element, int kHeads>
+struct Kind {
+  using T = Element;
+  static constexpr int64_t heads = kHeads;
+};
+
+template <typename Kind>
 class AttentionTest : public ::testing::Test {
  protected:
-  static constexpr AttentionShape kShape{.heads = 14, .kv_heads = 2, .head_dim = 48};
+  using T = typename Kind::T;
+  static constexpr AttentionShape kShape{.heads = Kind::heads, .kv_heads = 2, .head_dim = 48};
   static constexpr int64_t kPages = 40;
 
   void SetUp() override {
@@ -109,7 +116,9 @@ class AttentionTest : public ::testing::Test {
   std::vector<int32_t> pages_;
 };
 
-using Types = ::testing::Types<float, Bf16>;
+// Query heads that share a KV head are taken four, three, two or one at a time: seven, two and one
+// of them.
+using Types = ::testing::Types<Kind<float, 14>, Kind<Bf16, 14>, Kind<Bf16, 4>, Kind<Bf16, 2>>;
 TYPED_TEST_SUITE(AttentionTest, Types);
 
 TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
@@ -121,7 +130,7 @@ TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
         .row = 0, .position = length - 1, .direct = length, .pages = this->pages_, .scattered = {}};
     const auto out = this->Run(q, row);
     const auto expected = this->Expected(q, tokens, length);
-    const double tolerance = sizeof(TypeParam) == 4 ? 2e-6 : 1.2e-2;
+    const double tolerance = sizeof(typename TypeParam::T) == 4 ? 2e-6 : 1.2e-2;
     for (size_t i = 0; i < out.size(); ++i) {
       ASSERT_NEAR(ToFloat(out[i]), expected[i], tolerance * (1 + std::abs(expected[i])))
           << "length " << length << " element " << i;
@@ -148,7 +157,8 @@ TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
       row.direct = direct;
       row.scattered = scattered;
       const auto out = this->Run(q, row);
-      ASSERT_EQ(std::memcmp(out.data(), whole.data(), out.size() * sizeof(TypeParam)), 0)
+      ASSERT_EQ(std::memcmp(out.data(), whole.data(), out.size() * sizeof(typename TypeParam::T)),
+                0)
           << "length " << length << " direct " << direct;
     }
   }
@@ -191,18 +201,18 @@ TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
     const auto one = this->RandomQuery();
     q.insert(q.end(), one.begin(), one.end());
   }
-  std::vector<TypeParam> together(q.size()), alone(q.size());
+  std::vector<typename TypeParam::T> together(q.size()), alone(q.size());
   AttentionScratch scratch(this->kShape, rows, ThreadCount());
-  PagedAttention<TypeParam>(this->kShape, 0, rows, q.data(), *this->cache_, scratch,
-                            together.data());
+  PagedAttention<typename TypeParam::T>(this->kShape, 0, rows, q.data(), *this->cache_, scratch,
+                                        together.data());
   for (const AttentionRow& row : rows) {
     AttentionScratch own(this->kShape, {&row, 1}, ThreadCount());
-    PagedAttention<TypeParam>(this->kShape, 0, {&row, 1}, q.data(), *this->cache_, own,
-                              alone.data());
+    PagedAttention<typename TypeParam::T>(this->kShape, 0, {&row, 1}, q.data(), *this->cache_, own,
+                                          alone.data());
   }
   for (size_t r = 0; r < rows.size(); ++r) {
     EXPECT_EQ(std::memcmp(together.data() + r * width, alone.data() + r * width,
-                          width * sizeof(TypeParam)),
+                          width * sizeof(typename TypeParam::T)),
               0)
         << "row " << r;
   }
@@ -276,7 +286,8 @@ TYPED_TEST(AttentionTest, LaterSlotsDoNotMatter) {
   for (float& x : tokens.values) x = std::nanf("");
   for (int64_t p = length; p < 40; ++p) this->Put(tokens, p, this->Slot(p));
   const auto after = this->Run(q, row);
-  EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(TypeParam)), 0);
+  EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(typename TypeParam::T)),
+            0);
 }
 
 TEST(KvPagesTest, PagesAreTakenAllOrNone) {

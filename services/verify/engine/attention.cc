@@ -99,66 +99,106 @@ struct HeadCache {
   }
 };
 
-// Adds to dimensions [d, d + kVectors * kWidth) of N heads' accumulators.
-template <typename T, int N, int kWidth, int kVectors>
+// Rows of N heads that take a block of keys or values together, each widened once for all of them:
+// as many as the registers of AVX-512 hold sums of.
+template <int N, int kWidth>
+constexpr int kBlockRows = kWidth == 16 ? (N == 4 ? 2 : 4) : 1;
+
+// Adds to dimensions [d, d + kVectors * kWidth) of N heads' accumulators of kRows rows.
+// scores: of the first row, the others' row_scores apart.
+template <typename T, int N, int kWidth, int kRows, int kVectors>
 STRATA_INLINE void AddValues(const ValuePlaces<T>& places, int64_t count, int64_t d,
-                             const float* scores, int64_t stride,
-                             float (*accumulator)[kMaxHeadDim]) {
+                             const float* scores, int64_t row_scores, int64_t stride,
+                             float (*accumulator)[N][kMaxHeadDim]) {
   using F32 = typename Vectors<kWidth>::F32;
-  F32 sums[N][kVectors];
+  F32 sums[kRows][N][kVectors];
 #pragma GCC unroll 4
-  for (int h = 0; h < N; ++h) {
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < N; ++h) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) Load(&accumulator[h][d + v * kWidth], sums[h][v]);
+      for (int v = 0; v < kVectors; ++v) Load(&accumulator[r][h][d + v * kWidth], sums[r][h][v]);
+    }
   }
   for (int64_t i = 0; i < count; ++i) {
     F32 values[kVectors];
 #pragma GCC unroll 2
     for (int v = 0; v < kVectors; ++v) Load(places[i] + d + v * kWidth, values[v]);
 #pragma GCC unroll 4
-    for (int h = 0; h < N; ++h) {
-      const float w = scores[h * stride + i];
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < N; ++h) {
+        const float w = scores[r * row_scores + h * stride + i];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; ++v) sums[h][v] += values[v] * w;
+        for (int v = 0; v < kVectors; ++v) sums[r][h][v] += values[v] * w;
+      }
     }
   }
 #pragma GCC unroll 4
-  for (int h = 0; h < N; ++h) {
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < N; ++h) {
 #pragma GCC unroll 2
-    for (int v = 0; v < kVectors; ++v) Store(sums[h][v], &accumulator[h][d + v * kWidth]);
+      for (int v = 0; v < kVectors; ++v) Store(sums[r][h][v], &accumulator[r][h][d + v * kWidth]);
+    }
   }
 }
 
-// Scores of a block's positions for one row: q times keys, minus infinity past the row's position.
-template <typename T, int N, int kWidth>
-STRATA_INLINE void ScoreBlock(const T* keys, int64_t count, int64_t head_dim, const float* q,
-                              int64_t stride, float* scores,
-                              typename Vectors<kWidth>::F32 (&highest)[N]) {
+// Two vectors of values at a time: more independent sums than one. Head dimensions are multiples of
+// 16.
+template <typename T, int N, int kWidth, int kRows>
+STRATA_INLINE void AddBlock(const ValuePlaces<T>& places, int64_t count, int64_t head_dim,
+                            const float* scores, int64_t row_scores, int64_t stride,
+                            float (*accumulator)[N][kMaxHeadDim]) {
+  int64_t d = 0;
+  for (; d + 2 * kWidth <= head_dim; d += 2 * kWidth) {
+    AddValues<T, N, kWidth, kRows, 2>(places, count, d, scores, row_scores, stride, accumulator);
+  }
+  if (d < head_dim) {
+    AddValues<T, N, kWidth, kRows, 1>(places, count, d, scores, row_scores, stride, accumulator);
+  }
+}
+
+// Scores of a block's positions for kRows rows: q times keys, minus infinity past the rows'
+// positions. q: by row; scores: of the first row, the others' row_scores apart.
+template <typename T, int N, int kWidth, int kRows>
+STRATA_INLINE void ScoreBlock(const T* keys, int64_t count, int64_t head_dim,
+                              const float* const (&q)[kRows], int64_t row_scores, int64_t stride,
+                              float* scores, typename Vectors<kWidth>::F32 (*highest)[N]) {
   using F32 = typename Vectors<kWidth>::F32;
   using I32 = typename Vectors<kWidth>::I32;
   F32 minus_infinity;
   Fill(kMinusInfinity, minus_infinity);
   for (int first = 0; first < kPageTokens; first += kWidth) {
-    F32 even[N], odd[N];
+    F32 even[kRows][N], odd[kRows][N];
 #pragma GCC unroll 4
-    for (int h = 0; h < N; ++h) even[h] = odd[h] = F32{};
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < N; ++h) even[r][h] = odd[r][h] = F32{};
+    }
     for (int64_t d = 0; d < head_dim; d += 2) {
       F32 k0, k1;
       Load(keys + d * kPageTokens + first, k0);
       Load(keys + (d + 1) * kPageTokens + first, k1);
 #pragma GCC unroll 4
-      for (int h = 0; h < N; ++h) {
-        even[h] += k0 * q[h * head_dim + d];
-        odd[h] += k1 * q[h * head_dim + d + 1];
+      for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+        for (int h = 0; h < N; ++h) {
+          even[r][h] += k0 * q[r][h * head_dim + d];
+          odd[r][h] += k1 * q[r][h * head_dim + d + 1];
+        }
       }
     }
     const I32 in = Vectors<kWidth>::kLane < static_cast<int32_t>(count) - first;
 #pragma GCC unroll 4
-    for (int h = 0; h < N; ++h) {
-      F32 s = even[h] + odd[h];
-      s = in ? s : minus_infinity;
-      highest[h] = s > highest[h] ? s : highest[h];
-      Store(s, scores + h * stride + first);
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < N; ++h) {
+        F32 s = even[r][h] + odd[r][h];
+        s = in ? s : minus_infinity;
+        highest[r][h] = s > highest[r][h] ? s : highest[r][h];
+        Store(s, scores + r * row_scores + h * stride + first);
+      }
     }
   }
 }
@@ -202,7 +242,16 @@ STRATA_INLINE void AttendHeads(const Joint<T, Out>& joint, int64_t first) {
   const int64_t dim = head.head_dim;
   const auto count = static_cast<int64_t>(joint.rows.size());
   const auto q = [&](int64_t r) { return joint.q + joint.rows[r].row * joint.width + first * dim; };
-  const auto scores = [&](int64_t r) { return joint.scores + r * N * joint.stride; };
+  const int64_t row_scores = N * joint.stride;
+  const auto scores = [&](int64_t r) { return joint.scores + r * row_scores; };
+  constexpr int kRows = kBlockRows<N, kWidth>;
+  // Whether so many rows from r have all positions of the block, none of them scattered.
+  const auto whole = [&](int64_t r, int64_t begin) {
+    if (r + kRows > count) return false;
+    const auto rows = joint.rows.subspan(r, kRows);
+    return std::all_of(rows.begin(), rows.end(),
+                       [&](const AttentionRow& row) { return IsWhole(row, begin); });
+  };
   int64_t longest = 0;
   for (const AttentionRow& row : joint.rows) longest = std::max(longest, row.position + 1);
 
@@ -218,12 +267,24 @@ STRATA_INLINE void AttendHeads(const Joint<T, Out>& joint, int64_t first) {
     if (const int64_t next = begin + kPageTokens; IsWhole(joint.rows[0], next)) {
       head.Fetch(head.Keys(joint.rows[0].pages[next / kPageTokens]));
     }
-    for (int64_t r = 0; r < count; ++r) {
+    for (int64_t r = 0; r < count;) {
       const AttentionRow& row = joint.rows[r];
-      if (begin > row.position) continue;
-      const T* keys = head.FindKeys(row, begin, buffer);
-      ScoreBlock<T, N, kWidth>(keys, BlockLength(row, begin), dim, q(r), joint.stride,
-                               scores(r) + begin, highest[r]);
+      if (kRows > 1 && whole(r, begin)) {
+        const float* queries[kRows];
+        for (int i = 0; i < kRows; ++i) queries[i] = q(r + i);
+        ScoreBlock<T, N, kWidth, kRows>(head.Keys(row.pages[begin / kPageTokens]), kPageTokens, dim,
+                                        queries, row_scores, joint.stride, scores(r) + begin,
+                                        highest + r);
+        r += kRows;
+        continue;
+      }
+      if (begin <= row.position) {
+        const float* const queries[] = {q(r)};
+        ScoreBlock<T, N, kWidth, 1>(head.FindKeys(row, begin, buffer), BlockLength(row, begin), dim,
+                                    queries, row_scores, joint.stride, scores(r) + begin,
+                                    highest + r);
+      }
+      ++r;
     }
   }
 
@@ -244,29 +305,25 @@ STRATA_INLINE void AttendHeads(const Joint<T, Out>& joint, int64_t first) {
     if (const int64_t next = begin + kPageTokens; IsWhole(joint.rows[0], next)) {
       head.Fetch(head.Values(joint.rows[0].pages[next / kPageTokens]));
     }
-    for (int64_t r = 0; r < count; ++r) {
+    for (int64_t r = 0; r < count;) {
       const AttentionRow& row = joint.rows[r];
-      if (begin > row.position) continue;
-      const bool whole = IsWhole(row, begin);
-      if (!whole) {
-        head.FindValues(row, begin, own);
-      } else if (!found) {
+      const bool is_whole = IsWhole(row, begin);
+      if (is_whole && !found) {
         head.FindValues(row, begin, shared);
         found = true;
       }
-      const ValuePlaces<T>& places = whole ? shared : own;
-      const int64_t length = BlockLength(row, begin);
-      int64_t d = 0;
-      // Two vectors of values at a time: more independent sums than one. Head dimensions are
-      // multiples of 16.
-      for (; d + 2 * kWidth <= dim; d += 2 * kWidth) {
-        AddValues<T, N, kWidth, 2>(places, length, d, scores(r) + begin, joint.stride,
-                                   accumulator[r]);
+      if (kRows > 1 && whole(r, begin)) {
+        AddBlock<T, N, kWidth, kRows>(shared, kPageTokens, dim, scores(r) + begin, row_scores,
+                                      joint.stride, accumulator + r);
+        r += kRows;
+        continue;
       }
-      if (d < dim) {
-        AddValues<T, N, kWidth, 1>(places, length, d, scores(r) + begin, joint.stride,
-                                   accumulator[r]);
+      if (begin <= row.position) {
+        if (!is_whole) head.FindValues(row, begin, own);
+        AddBlock<T, N, kWidth, 1>(is_whole ? shared : own, BlockLength(row, begin), dim,
+                                  scores(r) + begin, row_scores, joint.stride, accumulator + r);
       }
+      ++r;
     }
   }
   for (int64_t r = 0; r < count; ++r) {
