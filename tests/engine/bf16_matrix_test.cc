@@ -52,6 +52,12 @@ TEST_P(Bf16MatrixTest, IsTheProductRoundedOnce) {
   }
 }
 
+TEST_P(Bf16MatrixTest, OfNoRowsIsEmpty) {
+  const Bf16Matrix matrix(at::randn({64, 48}, Bf16Options()), GetParam());
+  const at::Tensor y = matrix.Multiply(at::empty({0, 48}, Bf16Options()), nullptr);
+  EXPECT_EQ(y.sizes(), at::IntArrayRef({0, 64}));
+}
+
 TEST_P(Bf16MatrixTest, ARowDoesNotDependOnTheOthers) {
   at::manual_seed(2);
   for (const auto& [out, in] : kShapes) {

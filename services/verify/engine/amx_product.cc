@@ -4,6 +4,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -137,6 +138,15 @@ STRATA_AMX void StoreSums(const float* sums, int64_t rows, int64_t outputs, cons
   }
 }
 
+bool HasTiles() {
+  // CPUID.(7, 0).EDX; not all compilers know their names.
+  constexpr uint32_t kAmxBf16 = 1u << 22;
+  constexpr uint32_t kAmxTile = 1u << 24;
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0 &&
+         (edx & kAmxTile) != 0 && __builtin_cpu_supports("avx512bf16") != 0;
+}
+
 bool MayUseTiles() {
   // From Linux's <asm/prctl.h>: state that a process must ask for (Linux 5.16; EINVAL before).
   constexpr int kRequestPermission = 0x1023;
@@ -147,15 +157,14 @@ bool MayUseTiles() {
 }  // namespace
 
 bool AmxProduct::IsUsable() {
-  static const bool usable = __builtin_cpu_supports("amx-tile") != 0 &&
-                             __builtin_cpu_supports("amx-bf16") != 0 &&
-                             __builtin_cpu_supports("avx512bf16") != 0 && MayUseTiles();
+  static const bool usable = HasTiles() && MayUseTiles();
   return usable;
 }
 
 STRATA_AMX void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_t end,
                                 const Bf16* x, const Bf16* weights, const float* bias,
                                 const Bf16* after, Bf16* y) {
+  if (shape.rows == 0) return;
   const int64_t panel_weights =
       (shape.in + kBlockInputs - 1) / kBlockInputs * kBlockInputs * kPanelOutputs;
   const int64_t passes = (shape.rows + kBlockRows - 1) / kBlockRows;
