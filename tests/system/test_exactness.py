@@ -99,9 +99,10 @@ class Combination(NamedTuple):
 COMBINATIONS = [Combination(*values)
                 for values in itertools.product(("locality", "calibrated"), (False, True), (0, 8))]
 
-# Answered in few tokens, so that there are many combinations in little time.
+# Few tokens of each answer, so that there are many combinations in little time. However the machine
+# rounds, both go on for longer, in words that are not in the prompt.
 ASKED = {"Name the planets in their order from the sun.": SAMPLING["greedy"],
-         "Repeat this three times: the cat sat on the mat.": SAMPLING["sampled"]}
+         "Tell me a long story about a fox and a crow.": SAMPLING["sampled"]}
 ASKED_TOKENS = 24
 
 
@@ -133,7 +134,6 @@ def test_no_policy_or_tier_changes_a_token(combined: harness.Service, predicted:
                                            plain_answers: dict[str, dict[str, Any]]) -> None:
     # A tenant for each, so that none drafts from what another one was answered.
     tenant = ["--tenant", "predicted" if predicted else "plain"]
-    predictions = accepted = 0
     for prompt in ASKED:
         if prompt not in plain_answers:
             plain_answers[prompt] = ask(combined, prompt, "--no-speculation")
@@ -144,18 +144,14 @@ def test_no_policy_or_tier_changes_a_token(combined: harness.Service, predicted:
         first = ask(combined, prompt, *tenant, *text)
         assert first["token_ids"] == plain["token_ids"]
         if predicted:
-            predictions += harness.drafted_by(first, "predicted")
-            accepted += first["statistics"]["accepted"]
+            assert harness.drafted_by(first, "predicted") > 0
+            assert first["statistics"]["accepted"] > 0
         else:
             # Now its own answer is in the model tier.
             second = ask(combined, prompt, *tenant)
             assert second["token_ids"] == plain["token_ids"]
             assert sum(harness.drafted_by(second, tier) for tier in ("model", "recycled")) > 0
             assert second["statistics"]["accepted"] > 0
-    if predicted:
-        # Of all prompts: an answer that is over soon can be all in its prompt, and where it ends
-        # depends on how the machine rounds.
-        assert predictions > 0 and accepted > 0
 
 
 def test_qwen2_is_drafted_for_and_says_the_same(foreign_corpus: Path, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ enum class WeightType { kNative, kInt8 };
 // y = x W^T + b with the weight packed once: for Bf16Matrix if it is in bf16, but where oneDNN's
 // product is the faster one (AMD's AVX512-BF16), else for oneDNN.
 //
-// Row invariance: oneDNN gives a row the same bits for every number of rows from
+// Row invariance: oneDNN's vector products give a row the same bits for every number of rows from
 // two up, but one row alone may take another path (a matrix-vector product). Callers therefore pass
-// at least least_rows(); many rows are computed in blocks. CheckRowInvariance
-// tries this on the machine at hand; if it does not hold, UsePairs() makes it hold by construction.
+// at least least_rows(); many rows are computed in blocks. CheckRowInvariance tries this on the
+// machine at hand; where it does not hold (oneDNN's products on AMX, of some shapes), UsePairs()
+// makes it hold by construction.
 class PackedLinear {
  public:
   // weight: [out, in]; bias: [out] or undefined. Both in the activations' type.
