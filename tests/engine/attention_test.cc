@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <random>
 
+#include "services/verify/engine/amx.h"
+#include "services/verify/engine/bf16.h"
 #include "services/verify/engine/parallel.h"
 
 namespace strata::engine {
@@ -19,10 +22,11 @@ struct Tokens {
   std::vector<float> values;
 };
 
-template <typename Element, int kHeads>
+template <typename Element, int kHeads, AttentionWay kWay = AttentionWay::kVectors>
 struct Kind {
   using T = Element;
   static constexpr int64_t heads = kHeads;
+  static constexpr AttentionWay way = kWay;
 };
 
 template <typename Kind>
@@ -33,6 +37,7 @@ class AttentionTest : public ::testing::Test {
   static constexpr int64_t kPages = 40;
 
   void SetUp() override {
+    if (Kind::way == AttentionWay::kTiles && !AmxIsUsable()) GTEST_SKIP() << "no AMX here";
     auto cache = KvCache::Create(kPages, 1, kShape.kv_heads, kShape.head_dim, sizeof(T));
     ASSERT_TRUE(cache.ok());
     cache_ = std::move(*cache);
@@ -70,8 +75,9 @@ class AttentionTest : public ::testing::Test {
       T* values = reinterpret_cast<T*>(cache_->Values(0, slot / kPageTokens, head));
       for (int64_t d = 0; d < kShape.head_dim; ++d) {
         const int64_t at = (position * kShape.kv_heads + head) * kShape.head_dim + d;
-        FromFloat(tokens.keys[at], keys[d * kPageTokens + slot % kPageTokens]);
-        FromFloat(tokens.values[at], values[slot % kPageTokens * kShape.head_dim + d]);
+        FromFloat(tokens.keys[at], keys[KvLayout<T>::Key(slot % kPageTokens, d)]);
+        FromFloat(tokens.values[at],
+                  values[KvLayout<T>::Value(slot % kPageTokens, d, kShape.head_dim)]);
       }
     }
   }
@@ -80,13 +86,14 @@ class AttentionTest : public ::testing::Test {
 
   std::vector<T> Run(const std::vector<float>& q, const AttentionRow& row) {
     std::vector<T> out(q.size());
-    AttentionScratch scratch(kShape, {&row, 1}, ThreadCount());
+    AttentionScratch scratch(Kind::way, kShape, {&row, 1}, ThreadCount());
     PagedAttention<T>(kShape, 0, {&row, 1}, q.data(), *cache_, scratch, out.data());
     return out;
   }
 
-  // Softmax attention in double precision.
-  std::vector<double> Expected(const std::vector<float>& q, const Tokens& tokens, int64_t length) {
+  // Softmax attention in double precision, of what queries are rounded to.
+  std::vector<double> Expected(std::vector<float> q, const Tokens& tokens, int64_t length) {
+    if (Kind::way == AttentionWay::kTiles) std::transform(q.begin(), q.end(), q.begin(), Round);
     std::vector<double> out(q.size());
     for (int64_t h = 0; h < kShape.heads; ++h) {
       const int64_t kv = h / (kShape.heads / kShape.kv_heads);
@@ -118,7 +125,11 @@ class AttentionTest : public ::testing::Test {
 
 // Query heads that share a KV head are taken four, three, two or one at a time: seven, two and one
 // of them.
-using Types = ::testing::Types<Kind<float, 14>, Kind<Bf16, 14>, Kind<Bf16, 4>, Kind<Bf16, 2>>;
+// Tiles take up to 16: 7, 2, 1 and 18 of them.
+using Types =
+    ::testing::Types<Kind<float, 14>, Kind<Bf16, 14>, Kind<Bf16, 4>, Kind<Bf16, 2>,
+                     Kind<Bf16, 14, AttentionWay::kTiles>, Kind<Bf16, 4, AttentionWay::kTiles>,
+                     Kind<Bf16, 2, AttentionWay::kTiles>, Kind<Bf16, 36, AttentionWay::kTiles>>;
 TYPED_TEST_SUITE(AttentionTest, Types);
 
 TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
@@ -202,11 +213,11 @@ TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
     q.insert(q.end(), one.begin(), one.end());
   }
   std::vector<typename TypeParam::T> together(q.size()), alone(q.size());
-  AttentionScratch scratch(this->kShape, rows, ThreadCount());
+  AttentionScratch scratch(TypeParam::way, this->kShape, rows, ThreadCount());
   PagedAttention<typename TypeParam::T>(this->kShape, 0, rows, q.data(), *this->cache_, scratch,
                                         together.data());
   for (const AttentionRow& row : rows) {
-    AttentionScratch own(this->kShape, {&row, 1}, ThreadCount());
+    AttentionScratch own(TypeParam::way, this->kShape, {&row, 1}, ThreadCount());
     PagedAttention<typename TypeParam::T>(this->kShape, 0, {&row, 1}, q.data(), *this->cache_, own,
                                           alone.data());
   }
@@ -236,23 +247,24 @@ TEST(AttentionScratchTest, ThreadsShareByWhatRowsCost) {
   const auto length = [&](int64_t item) {
     return item < 300 * shape.kv_heads ? item % 300 + 1 : 1201;
   };
-  for (const int parts : {1, 2, 3, 7}) {
-    const AttentionScratch scratch(shape, rows, parts);
-    ASSERT_EQ(scratch.parts(), parts);
-    EXPECT_EQ(scratch.part(0), 0);
-    EXPECT_EQ(scratch.part(parts), items);
-    int64_t most = 0, least = INT64_MAX;
-    for (int64_t i = 0; i < parts; ++i) {
-      int64_t positions = 0;
-      for (int64_t item = scratch.part(i); item < scratch.part(i + 1); ++item) {
-        positions += length(item);
+  for (const AttentionWay way : {AttentionWay::kVectors, AttentionWay::kTiles})
+    for (const int parts : {1, 2, 3, 7}) {
+      const AttentionScratch scratch(way, shape, rows, parts);
+      ASSERT_EQ(scratch.parts(), parts);
+      EXPECT_EQ(scratch.part(0), 0);
+      EXPECT_EQ(scratch.part(parts), items);
+      int64_t most = 0, least = INT64_MAX;
+      for (int64_t i = 0; i < parts; ++i) {
+        int64_t positions = 0;
+        for (int64_t item = scratch.part(i); item < scratch.part(i + 1); ++item) {
+          positions += length(item);
+        }
+        most = std::max(most, positions);
+        least = std::min(least, positions);
       }
-      most = std::max(most, positions);
-      least = std::min(least, positions);
+      // What is not a matter of positions alone, and an item at either end, comes on top.
+      EXPECT_LT(most - least, 2 * 1201 + most / 5) << parts;
     }
-    // What is not a matter of positions alone, and an item at either end, comes on top.
-    EXPECT_LT(most - least, 2 * 1201 + most / 5) << parts;
-  }
 }
 
 // There may be more threads than items.
@@ -261,8 +273,9 @@ TEST(AttentionScratchTest, EveryItemHasOneThread) {
   const std::vector<int32_t> pages(4);
   for (const size_t count : {0, 1, 2, 4, 6}) {
     std::vector<AttentionRow> rows(count);
-    for (AttentionRow& row : rows) row = {.position = 9, .direct = 10, .pages = pages};
-    const AttentionScratch scratch(shape, rows, 5);
+    for (AttentionRow& row : rows)
+      row = {.position = 9, .direct = 10, .pages = pages, .scattered = {}};
+    const AttentionScratch scratch(AttentionWay::kVectors, shape, rows, 5);
     EXPECT_EQ(scratch.part(0), 0);
     EXPECT_EQ(scratch.part(5), static_cast<int64_t>(count));
     for (int64_t i = 0; i < 5; ++i) {
@@ -288,6 +301,50 @@ TYPED_TEST(AttentionTest, LaterSlotsDoNotMatter) {
   const auto after = this->Run(q, row);
   EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(typename TypeParam::T)),
             0);
+}
+
+// Nor may what rows beside it attend to.
+TYPED_TEST(AttentionTest, LaterRowsDoNotMatter) {
+  constexpr int64_t kRows = 9;
+  constexpr int64_t kFirst = 26;
+  const int64_t first_bad = 31;
+  Tokens tokens = this->RandomTokens(kFirst + kRows);
+  for (float* list : {tokens.keys.data(), tokens.values.data()}) {
+    const int64_t width = this->kShape.kv_heads * this->kShape.head_dim;
+    std::fill(list + first_bad * width, list + (kFirst + kRows) * width, std::nanf(""));
+  }
+  for (int64_t p = 0; p < kFirst + kRows; ++p) this->Put(tokens, p, this->Slot(p));
+  std::vector<AttentionRow> rows;
+  std::vector<float> q;
+  for (int64_t r = 0; r < kRows; ++r) {
+    rows.push_back({.row = r,
+                    .position = kFirst + r,
+                    .direct = kFirst + r + 1,
+                    .pages = this->pages_,
+                    .scattered = {}});
+    const auto one = this->RandomQuery();
+    q.insert(q.end(), one.begin(), one.end());
+  }
+  using T = typename TypeParam::T;
+  const size_t width = q.size() / kRows;
+  std::vector<T> together(q.size());
+  AttentionScratch scratch(TypeParam::way, this->kShape, rows, ThreadCount());
+  PagedAttention<T>(this->kShape, 0, rows, q.data(), *this->cache_, scratch, together.data());
+  for (int64_t r = 0; r < kRows; ++r) {
+    const auto begin = q.begin() + r * static_cast<int64_t>(width);
+    const std::vector<float> own(begin, begin + static_cast<int64_t>(width));
+    AttentionRow row = rows[r];
+    row.row = 0;
+    const auto alone = this->Run(own, row);
+    const T* const beside = together.data() + r * width;
+    if (rows[r].position < first_bad) {
+      const auto expected = this->Expected(own, tokens, rows[r].position + 1);
+      for (size_t i = 0; i < width; ++i) ASSERT_NEAR(ToFloat(beside[i]), expected[i], 0.05);
+      EXPECT_EQ(std::memcmp(beside, alone.data(), width * sizeof(T)), 0) << "row " << r;
+    } else {
+      EXPECT_TRUE(std::isnan(ToFloat(beside[0]))) << "row " << r;
+    }
+  }
 }
 
 TEST(KvPagesTest, PagesAreTakenAllOrNone) {

@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "services/verify/engine/amx.h"
+
 #if defined(__x86_64__)
-#include <cpuid.h>
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 namespace strata::engine {
@@ -15,10 +14,6 @@ namespace strata::engine {
 #if defined(__x86_64__)
 namespace {
 
-#define STRATA_AMX \
-  __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
-
-constexpr int64_t kTileRows = 16;
 constexpr int64_t kBlockRows = 2 * kTileRows;
 constexpr int64_t kPanelOutputs = AmxProduct::panel_outputs();
 constexpr int64_t kBlockInputs = AmxProduct::kBlockInputs;
@@ -27,34 +22,18 @@ constexpr int64_t kBlockWeights = kPanelOutputs * kBlockInputs;
 constexpr int64_t kLine = 64 / sizeof(Bf16);
 constexpr int64_t kBlockLines = kBlockWeights / kLine;
 
-// What LDTILECFG reads.
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
-// The compiler's intrinsics do not tell it what memory they read.
-STRATA_AMX void Fence() { asm volatile("" ::: "memory"); }
-
 // The unit's eight registers, for up to kBlockRows rows: 0 and 1 hold the first tile's sums, 2 and
 // 3 the second's, 4 and 5 rows of inputs, 6 and 7 weights.
 STRATA_AMX void ConfigureTiles(int64_t rows) {
-  const auto first = static_cast<uint8_t>(std::min(rows, kTileRows));
-  const auto second = static_cast<uint8_t>(rows - first);
+  constexpr int64_t kBytes = 64;
+  const int64_t first = std::min(rows, kTileRows);
   TileConfig config;
-  const auto set = [&](int tile, uint8_t tile_rows) {
-    config.rows[tile] = tile_rows;
-    config.row_bytes[tile] = tile_rows > 0 ? 64 : 0;
-  };
-  for (const int tile : {0, 1, 4}) set(tile, first);
-  for (const int tile : {2, 3, 5}) set(tile, second);
-  for (const int tile : {6, 7}) set(tile, kBlockInputs / 2);
-  Fence();
+  for (const int tile : {0, 1, 4}) config.Set(tile, first, kBytes);
+  for (const int tile : {2, 3, 5}) config.Set(tile, rows - first, kBytes);
+  for (const int tile : {6, 7}) config.Set(tile, kBlockInputs / 2, kBytes);
+  FenceTiles();
   _tile_loadconfig(&config);
-  Fence();
+  FenceTiles();
 }
 
 // Memory to fetch meanwhile (PanelProduct::Ahead): `lines` for each block of inputs.
@@ -104,7 +83,7 @@ STRATA_AMX void MultiplyPanel(const Bf16* x, int64_t rows, int64_t in, const Bf1
       std::memcpy(tail + r * kBlockInputs, x + r * in + blocks * kBlockInputs,
                   static_cast<size_t>(rest) * sizeof(Bf16));
     }
-    Fence();
+    FenceTiles();
     AddBlock<kSecondTile>(tail, kBlockInputs * sizeof(Bf16), weights + blocks * kBlockWeights);
   }
   constexpr int64_t kStride = kPanelOutputs * sizeof(float);
@@ -114,7 +93,7 @@ STRATA_AMX void MultiplyPanel(const Bf16* x, int64_t rows, int64_t in, const Bf1
     _tile_stored(2, sums + kTileRows * kPanelOutputs, kStride);
     _tile_stored(3, sums + kTileRows * kPanelOutputs + kPanelOutputs / 2, kStride);
   }
-  Fence();
+  FenceTiles();
 }
 
 // Adds the bias and rounds. bias: of the panel, or null; y: [rows, out], of the panel's first
@@ -138,28 +117,7 @@ STRATA_AMX void StoreSums(const float* sums, int64_t rows, int64_t outputs, cons
   }
 }
 
-bool HasTiles() {
-  // CPUID.(7, 0).EDX; not all compilers know their names.
-  constexpr uint32_t kAmxBf16 = 1u << 22;
-  constexpr uint32_t kAmxTile = 1u << 24;
-  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAmxBf16) != 0 &&
-         (edx & kAmxTile) != 0 && __builtin_cpu_supports("avx512bf16") != 0;
-}
-
-bool MayUseTiles() {
-  // From Linux's <asm/prctl.h>: state that a process must ask for (Linux 5.16; EINVAL before).
-  constexpr int kRequestPermission = 0x1023;
-  constexpr int kTileData = 18;
-  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-}
-
 }  // namespace
-
-bool AmxProduct::IsUsable() {
-  static const bool usable = HasTiles() && MayUseTiles();
-  return usable;
-}
 
 STRATA_AMX void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_t end,
                                 const Bf16* x, const Bf16* weights, const float* bias,
@@ -196,7 +154,6 @@ STRATA_AMX void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_
 
 #else
 
-bool AmxProduct::IsUsable() { return false; }
 void AmxProduct::Run(const ProductShape&, int64_t, int64_t, const Bf16*, const Bf16*, const float*,
                      const Bf16*, Bf16*) {}
 

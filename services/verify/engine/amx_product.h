@@ -8,22 +8,12 @@
 
 namespace strata::engine {
 
-// Products of bf16 rows with panels of weights on the matrix unit of Intel's server CPUs since 2023
-// (AMX, Intel's Architecture Instruction Set Extensions, chapter 3: TDPBF16PS). Up to 16 rows cost
-// it what one costs, so a draft tree of that size is verified in the time of a plain step.
-//
-// Row invariance: an element of a tile is the sum of its own row's products, in fp32 and in an
-// order that depends on the inputs alone; how many rows a tile has does not enter it. (oneDNN's
-// products on this unit choose their order by the number of rows.) The bits are not those of
-// PanelProduct: the unit sums inputs in pairs, and takes what is below the least normal number for
-// zero.
+// Products of bf16 rows with panels of weights on AMX, row-invariant as its tiles are (amx.h),
+// which oneDNN's products on this unit are not: they choose their order by the number of rows. Up
+// to 16 rows cost it what one costs, so a draft tree of that size is verified in the time of a
+// plain step. The bits are not those of PanelProduct: the unit sums inputs in pairs.
 class AmxProduct {
  public:
-  using Row = Bf16;
-
-  // Whether this CPU has it and Linux lets this process use it, which is asked for once.
-  static bool IsUsable();
-
   // Two tiles of 16.
   static constexpr int64_t panel_outputs() { return 32; }
   static constexpr int64_t PanelCount(int64_t out) {
@@ -32,7 +22,7 @@ class AmxProduct {
   // Inputs are taken so many at a time.
   static constexpr int64_t kBlockInputs = 32;
 
-  // y = x W^T + b for the outputs of panels [begin, end). Where IsUsable().
+  // y = x W^T + b for the outputs of panels [begin, end). Where AmxIsUsable().
   // x: [rows, in]; y: [rows, out]; bias: [out] or null.
   // weights: [PanelCount(out), B, 2, 16, 16, 2], B blocks of kBlockInputs, element (p, b, t, k, j,
   // i) is W[32 p + 16 t + j, 32 b + 2 k + i], zeros behind the last output and the last input.

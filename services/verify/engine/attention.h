@@ -1,6 +1,7 @@
 #ifndef STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_
 #define STRATA_SERVICES_VERIFY_ENGINE_ATTENTION_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -8,7 +9,6 @@
 
 #include "services/verify/engine/kv_cache.h"
 #include "services/verify/engine/rows.h"
-#include "services/verify/engine/simd.h"
 
 // Attention over the paged KV cache for rows of ragged batches and draft trees.
 //
@@ -26,19 +26,51 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
+// Calls run(first, count, kv_head) for items [begin, end): rows [first, first + count) of one
+// sequence with the query heads of one KV head. An item is a row with those heads; items stand
+// sequence by sequence, in each KV head by KV head. rows: those of one sequence stand together.
+template <typename Run>
+void ForEachRun(std::span<const AttentionRow> rows, int64_t kv_heads, int64_t begin, int64_t end,
+                const Run& run) {
+  const auto row_count = static_cast<int64_t>(rows.size());
+  int64_t first = 0;
+  while (first < row_count && first * kv_heads < end) {
+    int64_t last = first + 1;
+    while (last < row_count && rows[last].pages.data() == rows[first].pages.data()) ++last;
+    const int64_t size = last - first;
+    const int64_t items_end = std::min(end, last * kv_heads);
+    for (int64_t i = std::max(begin, first * kv_heads); i < items_end;) {
+      const int64_t kv_head = (i - first * kv_heads) / size;
+      const int64_t at = (i - first * kv_heads) % size;
+      const int64_t count = std::min(size - at, items_end - i);
+      run(first + at, count, kv_head);
+      i += count;
+    }
+    first = last;
+  }
+}
+
+// VectorAttention or TileAttention. Their bits differ: a process stays with one.
+enum class AttentionWay { kVectors, kTiles };
+// The fastest on this CPU with a cache of T.
+template <typename T>
+AttentionWay BestAttentionWay();
+
 // How the threads share the attention of one batch, and where they keep the scores of rows.
 class AttentionScratch {
  public:
-  // `rows`: those of one sequence stand together. threads: what ThreadCount() is where they start.
-  AttentionScratch(const AttentionShape& shape, std::span<const AttentionRow> rows, int threads);
+  // way: of PagedAttention; kTiles where AmxIsUsable() and the cache is in bf16. `rows`: those of
+  // one sequence stand together. threads: what ThreadCount() is where they start.
+  AttentionScratch(AttentionWay way, const AttentionShape& shape,
+                   std::span<const AttentionRow> rows, int threads);
+  AttentionWay way() const { return way_; }
   // Rows that are taken together at most, and a head's scores of a row.
   int64_t joint_rows() const { return joint_rows_; }
   int64_t stride() const { return stride_; }
   // Of the calling thread (ThreadIndex).
   float* scores();
-  // An item is a row with the query heads of one KV head: sequence by sequence, in each KV head by
-  // KV head. Part i of as many as there are threads, which take about the same time, begins with
-  // item part(i), and the last ends before part(parts()).
+  // Part i of as many as there are threads, which take about the same time, begins with item
+  // part(i) (ForEachRun), and the last ends before part(parts()).
   int64_t parts() const { return static_cast<int64_t>(part_begins_.size()) - 1; }
   int64_t part(int64_t i) const { return part_begins_[static_cast<size_t>(i)]; }
   // All of it is over sooner than threads would meet.
@@ -47,8 +79,10 @@ class AttentionScratch {
  private:
   void Share(const AttentionShape& shape, std::span<const AttentionRow> rows, size_t parts);
 
+  AttentionWay way_;
   int64_t stride_ = 0;
   int64_t joint_rows_ = 1;
+  int64_t thread_scores_ = 0;
   std::vector<float> scores_;
   std::vector<int64_t> part_begins_;
   bool little_ = false;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "services/verify/engine/amx.h"
 #include "services/verify/engine/kernels.h"
 #include "services/verify/engine/parallel.h"
 
@@ -45,14 +46,14 @@ at::Tensor Pack(const at::Tensor& weight, const AmxProduct& product) {
 }  // namespace
 
 Bf16Product BestBf16Product() {
-  if (AmxProduct::IsUsable()) return AmxProduct();
+  if (AmxIsUsable()) return AmxProduct();
   return PanelProduct::Best();
 }
 
 std::vector<Bf16Product> AllBf16Products() {
   const std::vector<PanelProduct> panels = PanelProduct::All();
   std::vector<Bf16Product> all(panels.begin(), panels.end());
-  if (AmxProduct::IsUsable()) all.emplace_back(AmxProduct());
+  if (AmxIsUsable()) all.emplace_back(AmxProduct());
   return all;
 }
 

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -144,7 +143,8 @@ class CpuModel final : public Model {
     Scratch(const CpuModel& model, const Batch& batch)
         : wide(model.template RunsTogether<float>()),
           together(wide || model.template RunsTogether<Bf16>()),
-          attention(model.attention_shape(), batch.attention, ThreadCount()) {
+          attention(BestAttentionWay<T>(), model.attention_shape(), batch.attention,
+                    ThreadCount()) {
       const ModelConfig& config = model.config_;
       const auto count = static_cast<int64_t>(batch.rows.size());
       const auto logit_count = static_cast<int64_t>(batch.logit_rows.size());
@@ -214,7 +214,7 @@ class CpuModel final : public Model {
       AddRmsNorm(i > 0 ? Data<T>(scratch.delta) : nullptr, Data<float>(layer.attention_norm), eps,
                  count, hidden, h, Data<In>(scratch.x));
       Apply<In, kTogether>(*layer.qkv, *layer.output, scratch.x, scratch.qkv);
-      StoreRows(batch.rows, i, Data<T>(scratch.qkv), Data<float>(scratch.q));
+      StoreRows(batch, i, Data<T>(scratch.qkv), Data<float>(scratch.q));
       PagedAttention<T>(shape, i, batch.attention, Data<float>(scratch.q), *cache_,
                         scratch.attention, Data<In>(scratch.mixed));
       Apply<In, kTogether>(*layer.output, *layer.gate_up, scratch.mixed, scratch.delta);
@@ -241,38 +241,44 @@ class CpuModel final : public Model {
     }
   }
 
-  // Rotates queries and keys; keys and values go to the cache, scaled queries to q.
-  void StoreRows(std::span<const ModelRow> rows, int64_t layer, const T* qkv, float* q) {
-    const int64_t dim = config_.head_dim;
-    const int64_t half = dim / 2;
-    const int64_t q_width = config_.heads * dim;
-    const int64_t width = q_width + 2 * config_.kv_heads * dim;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-    ParallelFor(static_cast<int64_t>(rows.size()), 16, [&](int64_t begin, int64_t end) {
-      std::array<float, kMaxHeadDim> key;
-      for (int64_t r = begin; r < end; ++r) {
-        const ModelRow& row = rows[r];
-        const float* cosine = rotary_.cosine.data() + row.position * half;
-        const float* sine = rotary_.sine.data() + row.position * half;
-        const T* from = qkv + r * width;
-        float* to = q + r * q_width;
-        Widen(from, q_width, to);
-        for (int64_t head = 0; head < config_.heads; ++head) {
-          RotateHalves(cosine, sine, dim, to + head * dim);
-        }
-        for (int64_t i = 0; i < q_width; ++i) to[i] *= scale;
-        const T* keys = from + q_width;
-        const T* values = keys + config_.kv_heads * dim;
-        for (int64_t head = 0; head < config_.kv_heads; ++head) {
-          Widen(keys + head * dim, dim, key.data());
-          RotateHalves(cosine, sine, dim, key.data());
-          T* key_to = reinterpret_cast<T*>(cache_->Keys(layer, row.page, head)) + row.slot;
-          for (int64_t d = 0; d < dim; ++d) FromFloat(key[d], key_to[d * kPageTokens]);
-          std::memcpy(reinterpret_cast<T*>(cache_->Values(layer, row.page, head)) + row.slot * dim,
-                      values + head * dim, dim * sizeof(T));
-        }
-      }
+  // Rotates queries and keys; keys and values go to the cache, scaled queries to q. Threads share
+  // this as they do attention, KV head by KV head: rows of a sequence write to the same lines.
+  void StoreRows(const Batch& batch, int64_t layer, const T* qkv, float* q) {
+    constexpr int64_t kGrainRows = 16;
+    const auto items = static_cast<int64_t>(batch.rows.size()) * config_.kv_heads;
+    ParallelFor(items, kGrainRows * config_.kv_heads, [&](int64_t begin, int64_t end) {
+      ForEachRun(batch.attention, config_.kv_heads, begin, end,
+                 [&](int64_t first, int64_t count, int64_t kv_head) {
+                   for (const AttentionRow& row : batch.attention.subspan(first, count)) {
+                     StoreRow(batch.rows[row.row], row.row, layer, kv_head, qkv, q);
+                   }
+                 });
     });
+  }
+
+  // The query heads, the key and the value of one KV head.
+  void StoreRow(const ModelRow& row, int64_t r, int64_t layer, int64_t kv_head, const T* qkv,
+                float* q) {
+    const int64_t dim = config_.head_dim;
+    const int64_t share = config_.heads / config_.kv_heads;
+    const int64_t q_width = config_.heads * dim;
+    const int64_t kv_width = config_.kv_heads * dim;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
+    const float* cosine = rotary_.cosine.data() + row.position * (dim / 2);
+    const float* sine = rotary_.sine.data() + row.position * (dim / 2);
+    const T* const from = qkv + r * (q_width + 2 * kv_width);
+    for (int64_t head = kv_head * share; head < (kv_head + 1) * share; ++head) {
+      RotateHalves(cosine, sine, dim, scale, from + head * dim, q + r * q_width + head * dim);
+    }
+    std::array<float, kMaxHeadDim> key;
+    RotateHalves(cosine, sine, dim, 1.0f, from + q_width + kv_head * dim, key.data());
+    const T* const value = from + q_width + kv_width + kv_head * dim;
+    T* const key_to = reinterpret_cast<T*>(cache_->Keys(layer, row.page, kv_head));
+    T* const value_to = reinterpret_cast<T*>(cache_->Values(layer, row.page, kv_head));
+    for (int64_t d = 0; d < dim; ++d) {
+      FromFloat(key[d], key_to[KvLayout<T>::Key(row.slot, d)]);
+      value_to[KvLayout<T>::Value(row.slot, d, dim)] = value[d];
+    }
   }
 
   template <typename In, bool kTogether>

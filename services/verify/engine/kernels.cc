@@ -56,19 +56,19 @@ STRATA_CLONES void AddRmsNormRange(const Bf16* delta, const float* weight, float
   AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
 }
 
-template <typename T, typename Out>
+template <int kWidth, typename T, typename Out>
 STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end, int64_t width,
                                     Out* out) {
   for (int64_t r = begin; r < end; ++r) {
     const T* gate = gate_up + r * 2 * width;
     const T* up = gate + width;
-    for (int64_t i = 0; i < width; i += kLanes) {
-      F32x8 g, u, e;
+    for (int64_t i = 0; i < width; i += kWidth) {
+      typename Vectors<kWidth>::F32 g, u, e;
       Load(gate + i, g);
       Load(up + i, u);
-      const F32x8 negative = -g;
+      const auto negative = -g;
       Exp(negative, e);
-      const F32x8 y = g / (e + 1.0f) * u;
+      const auto y = g / (e + 1.0f) * u;
       StoreRounded<T>(y, out + r * width + i);
     }
   }
@@ -76,15 +76,49 @@ STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end
 
 STRATA_CLONES void SiluMultiplyRange(const float* gate_up, int64_t begin, int64_t end,
                                      int64_t width, float* out) {
-  SiluMultiplyRows(gate_up, begin, end, width, out);
+  SiluMultiplyRows<kLanes>(gate_up, begin, end, width, out);
 }
 STRATA_CLONES void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width,
                                      Bf16* out) {
-  SiluMultiplyRows(gate_up, begin, end, width, out);
+  SiluMultiplyRows<kLanes>(gate_up, begin, end, width, out);
 }
 STRATA_CLONES void SiluMultiplyRange(const Bf16* gate_up, int64_t begin, int64_t end, int64_t width,
                                      float* out) {
-  SiluMultiplyRows(gate_up, begin, end, width, out);
+  SiluMultiplyRows<kLanes>(gate_up, begin, end, width, out);
+}
+
+#if defined(__x86_64__)
+template <typename T, typename Out>
+STRATA_AVX512 void SiluMultiplyAvx512(const T* gate_up, int64_t begin, int64_t end, int64_t width,
+                                      Out* out) {
+  SiluMultiplyRows<16>(gate_up, begin, end, width, out);
+}
+#endif
+
+template <typename T>
+STRATA_INLINE void RotateInVectors(const float* cosine, const float* sine, int64_t dim, float scale,
+                                   const T* x, float* out) {
+  const int64_t half = dim / 2;
+  for (int64_t i = 0; i < half; i += kLanes) {
+    F32x8 a, b, c, s;
+    Load(x + i, a);
+    Load(x + half + i, b);
+    Load(cosine + i, c);
+    Load(sine + i, s);
+    const F32x8 low = (a * c - b * s) * scale;
+    const F32x8 high = (b * c + a * s) * scale;
+    Store(low, out + i);
+    Store(high, out + half + i);
+  }
+}
+
+STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t dim, float scale,
+                              const float* x, float* out) {
+  RotateInVectors(cosine, sine, dim, scale, x, out);
+}
+STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t dim, float scale,
+                              const Bf16* x, float* out) {
+  RotateInVectors(cosine, sine, dim, scale, x, out);
 }
 
 STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
@@ -111,8 +145,7 @@ STRATA_INLINE void QuantizeEachRow(const T* x, int64_t begin, int64_t end, int64
       const F32x8 magnitude = v < F32x8{} ? -v : v;
       greatest = magnitude > greatest ? magnitude : greatest;
     }
-    float most = 0;
-    for (int lane = 0; lane < kLanes; ++lane) most = std::max(most, greatest[lane]);
+    const float most = Greatest(greatest);
     scales[r] = most / 127.0f;
     const float inverse = most > 0 ? 127.0f / most : 0.0f;
     for (int64_t i = 0; i < width; i += kLanes) {
@@ -183,18 +216,20 @@ void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width
 template <typename T, typename Out>
 void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
+#if defined(__x86_64__)
+    if (HasAvx512()) {
+      SiluMultiplyAvx512(gate_up, begin, end, width, out);
+      return;
+    }
+#endif
     SiluMultiplyRange(gate_up, begin, end, width, out);
   });
 }
 
-STRATA_CLONES void RotateHalves(const float* cosine, const float* sine, int64_t dim, float* x) {
-  const int64_t half = dim / 2;
-  for (int64_t i = 0; i < half; ++i) {
-    const float a = x[i];
-    const float b = x[i + half];
-    x[i] = a * cosine[i] - b * sine[i];
-    x[i + half] = b * cosine[i] + a * sine[i];
-  }
+template <typename T>
+void RotateHalves(const float* cosine, const float* sine, int64_t dim, float scale, const T* x,
+                  float* out) {
+  RotateHead(cosine, sine, dim, scale, x, out);
 }
 
 template <typename T>
@@ -234,6 +269,8 @@ template void AddRmsNormRow(const Bf16*, const float*, float, int64_t, float*, f
 template void SiluMultiply(const float*, int64_t, int64_t, float*);
 template void SiluMultiply(const Bf16*, int64_t, int64_t, Bf16*);
 template void SiluMultiply(const Bf16*, int64_t, int64_t, float*);
+template void RotateHalves(const float*, const float*, int64_t, float, const float*, float*);
+template void RotateHalves(const float*, const float*, int64_t, float, const Bf16*, float*);
 template void Widen(const float*, int64_t, float*);
 template void Widen(const Bf16*, int64_t, float*);
 

@@ -26,9 +26,11 @@ void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width
 template <typename T, typename Out>
 void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out);
 
-// Rotates one head in place (fp32), halves convention: x[i], x[i + dim / 2] are a pair.
-// cosine, sine: [dim / 2] of the row's position.
-void RotateHalves(const float* cosine, const float* sine, int64_t dim, float* x);
+// Rotates one head, halves convention: x[i], x[i + dim / 2] are a pair. out = the rotated x times
+// scale. cosine, sine: [dim / 2] of the row's position; x, out: [dim].
+template <typename T>
+void RotateHalves(const float* cosine, const float* sine, int64_t dim, float scale, const T* x,
+                  float* out);
 
 // Widens `count` elements to fp32.
 template <typename T>

@@ -1,7 +1,8 @@
 #include "services/verify/engine/kv_cache.h"
 
-#include <cstring>
 #include <string>
+
+#include "services/verify/engine/bf16.h"
 
 namespace strata::engine {
 
@@ -20,21 +21,32 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(int64_t pages, int64_t layers, 
   return cache;
 }
 
-void KvCache::CopyToken(const KvMove& move) {
+template <typename T>
+void KvCache::CopyTokenOf(const KvMove& move) {
+  using Layout = KvLayout<T>;
   const int32_t from_page = move.from / kPageTokens, from_slot = move.from % kPageTokens;
   const int32_t to_page = move.to / kPageTokens, to_slot = move.to % kPageTokens;
-  const int64_t row = head_dim_ * element_size_;
   for (int64_t layer = 0; layer < layers_; ++layer) {
     for (int64_t head = 0; head < kv_heads_; ++head) {
-      const std::byte* from = Keys(layer, from_page, head) + from_slot * element_size_;
-      std::byte* to = Keys(layer, to_page, head) + to_slot * element_size_;
+      const T* from = reinterpret_cast<const T*>(Keys(layer, from_page, head));
+      T* to = reinterpret_cast<T*>(Keys(layer, to_page, head));
       for (int64_t d = 0; d < head_dim_; ++d) {
-        std::memcpy(to + d * kPageTokens * element_size_, from + d * kPageTokens * element_size_,
-                    element_size_);
+        to[Layout::Key(to_slot, d)] = from[Layout::Key(from_slot, d)];
       }
-      std::memcpy(Values(layer, to_page, head) + to_slot * row,
-                  Values(layer, from_page, head) + from_slot * row, row);
+      from = reinterpret_cast<const T*>(Values(layer, from_page, head));
+      to = reinterpret_cast<T*>(Values(layer, to_page, head));
+      for (int64_t d = 0; d < head_dim_; ++d) {
+        to[Layout::Value(to_slot, d, head_dim_)] = from[Layout::Value(from_slot, d, head_dim_)];
+      }
     }
+  }
+}
+
+void KvCache::CopyToken(const KvMove& move) {
+  if (element_size_ == sizeof(Bf16)) {
+    CopyTokenOf<Bf16>(move);
+  } else {
+    CopyTokenOf<float>(move);
   }
 }
 

@@ -12,12 +12,27 @@
 
 namespace strata::engine {
 
+// Where an element of a block is, of as many bytes. Keys lie as [head_dim / P][kPageTokens][P], so
+// that a vector holds the same dimensions of sixteen keys, and values as
+// [kPageTokens / P][head_dim][P]: P elements are a 32-bit word, the pairs of bf16 that AMX and a
+// product in vectors both take at once.
+template <typename T>
+struct KvLayout {
+  static constexpr int64_t kPack = 4 / sizeof(T);
+
+  static constexpr int64_t Key(int64_t slot, int64_t d) {
+    return (d / kPack * kPageTokens + slot) * kPack + d % kPack;
+  }
+  static constexpr int64_t Value(int64_t slot, int64_t d, int64_t head_dim) {
+    return (slot / kPack * head_dim + d) * kPack + slot % kPack;
+  }
+};
+
 // The keys and values of all sequences in the CPU's memory, by page (KvPages says whose page it
 // is).
 //
-// For each layer, page and KV head, keys lie as [head_dim][kPageTokens] (transposed,
-// so that one vector holds one dimension of sixteen keys) and values as
-// [kPageTokens][head_dim]. Not thread-safe where the same slot is written.
+// For each layer, page and KV head, a block of keys and one of values (KvLayout). Not thread-safe
+// where the same slot is written.
 class KvCache {
  public:
   // element_size: 4 (fp32) or 2 (bf16). Memory is zeroed, and taken from the
@@ -37,6 +52,9 @@ class KvCache {
   void CopyToken(const KvMove& move);
 
  private:
+  template <typename T>
+  void CopyTokenOf(const KvMove& move);
+
   struct FreeMemory {
     void operator()(std::byte* p) const { std::free(p); }
   };

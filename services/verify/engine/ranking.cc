@@ -1,11 +1,12 @@
 #include "services/verify/engine/ranking.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <vector>
+
+#include "services/verify/engine/simd.h"
 
 namespace strata::engine {
 namespace {
@@ -13,19 +14,23 @@ namespace {
 constexpr int64_t kFloatsALine = 64 / sizeof(float);
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-float BlockMax(std::span<const float> block) {
-  // Several maxima side by side, so that the compiler may use vectors. `x > m` is false for NaN.
-  std::array<float, 16> lanes;
-  lanes.fill(kLowest);
-  size_t i = 0;
-  for (; i + lanes.size() <= block.size(); i += lanes.size()) {
-    for (size_t lane = 0; lane < lanes.size(); ++lane) {
-      const float x = block[i + lane];
-      lanes[lane] = x > lanes[lane] ? x : lanes[lane];
-    }
+STRATA_INLINE float BlockMax(const float* block, int64_t size) {
+  // `x > m` is false for NaN.
+  F32x8 lanes, x;
+  Fill(kLowest, lanes);
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) {
+    Load(block + i, x);
+    lanes = x > lanes ? x : lanes;
   }
-  for (; i < block.size(); ++i) lanes[0] = block[i] > lanes[0] ? block[i] : lanes[0];
-  return *std::max_element(lanes.begin(), lanes.end());
+  for (; i < size; ++i) lanes[0] = block[i] > lanes[0] ? block[i] : lanes[0];
+  return Greatest(lanes);
+}
+
+STRATA_CLONES void EachBlockMax(const float* logits, int64_t size, float* block_max) {
+  for (int64_t begin = 0; begin < size; begin += kLogitBlock) {
+    *block_max++ = BlockMax(logits + begin, std::min(kLogitBlock, size - begin));
+  }
 }
 
 // Of the values, none of which is NaN; the lowest there is if there are fewer than k >= 1.
@@ -45,10 +50,7 @@ float KthGreatest(std::span<const float> values, size_t k) {
 }  // namespace
 
 void BlockMaxima(std::span<const float> logits, float* block_max) {
-  const auto size = static_cast<int64_t>(logits.size());
-  for (int64_t begin = 0; begin < size; begin += kLogitBlock) {
-    *block_max++ = BlockMax(logits.subspan(begin, std::min(kLogitBlock, size - begin)));
-  }
+  EachBlockMax(logits.data(), static_cast<int64_t>(logits.size()), block_max);
 }
 
 int TopTokens(std::span<const float> logits, std::span<const float> block_max,

@@ -1,6 +1,7 @@
 #ifndef STRATA_SERVICES_VERIFY_ENGINE_SIMD_H_
 #define STRATA_SERVICES_VERIFY_ENGINE_SIMD_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -85,12 +86,13 @@ STRATA_INLINE void Load(const Bf16* from, F32x16& out) {
 STRATA_INLINE void Store(const F32x8& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
 STRATA_INLINE void Store(const F32x16& value, float* to) { std::memcpy(to, &value, sizeof(value)); }
 // The bits of the nearest bf16, ties to even; keeps NaN.
-STRATA_INLINE void RoundToBf16(const F32x8& value, U32x8& bits) {
-  U32x8 word;
+template <typename F32, typename U32>
+STRATA_INLINE void RoundToBf16(const F32& value, U32& bits) {
+  U32 word;
   std::memcpy(&word, &value, sizeof(word));
   bits = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
-  const I32x8 nan = value != value;  // NOLINT(misc-redundant-expression)
-  bits = nan ? (U32x8{} + 0x7FC0) : bits;
+  const auto nan = value != value;  // NOLINT(misc-redundant-expression)
+  bits = nan ? (U32{} + 0x7FC0) : bits;
 }
 STRATA_INLINE void Store(const F32x8& value, Bf16* to) {
   U32x8 bits;
@@ -98,13 +100,19 @@ STRATA_INLINE void Store(const F32x8& value, Bf16* to) {
   U16x8 half = __builtin_convertvector(bits, U16x8);
   std::memcpy(to, &half, sizeof(half));
 }
+STRATA_INLINE void Store(const F32x16& value, Bf16* to) {
+  U32x16 bits;
+  RoundToBf16(value, bits);
+  U16x16 half = __builtin_convertvector(bits, U16x16);
+  std::memcpy(to, &half, sizeof(half));
+}
 // Rounds to T, and stores that as Out: T itself, or the wider float.
-template <typename T, typename Out>
-STRATA_INLINE void StoreRounded(const F32x8& value, Out* to) {
+template <typename T, typename Out, typename F32>
+STRATA_INLINE void StoreRounded(const F32& value, Out* to) {
   if constexpr (sizeof(Out) == sizeof(T)) {
     Store(value, to);
   } else {
-    U32x8 bits;
+    typename Vectors<sizeof(F32) / sizeof(float)>::U32 bits;
     RoundToBf16(value, bits);
     bits <<= 16;
     std::memcpy(to, &bits, sizeof(bits));
@@ -117,31 +125,51 @@ STRATA_INLINE void Fill(float x, F32x16& out) { out = F32x16{} + x; }
 STRATA_INLINE float Sum(const F32x8& v) {
   return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
+STRATA_INLINE float Sum(const F32x16& v) {
+  F32x8 half[2];
+  std::memcpy(half, &v, sizeof(v));
+  half[0] += half[1];
+  return Sum(half[0]);
+}
+
+// The greatest of the lanes, none of which is NaN.
+STRATA_INLINE float Greatest(const F32x8& v) {
+  return std::max(std::max(std::max(v[0], v[4]), std::max(v[2], v[6])),
+                  std::max(std::max(v[1], v[5]), std::max(v[3], v[7])));
+}
+STRATA_INLINE float Greatest(const F32x16& v) {
+  F32x8 half[2];
+  std::memcpy(half, &v, sizeof(v));
+  half[0] = half[1] > half[0] ? half[1] : half[0];
+  return Greatest(half[0]);
+}
 
 // e^x to about 2 ulp for x in [-87, 88]; below -87 it stays at e^-87, above 88 at
 // e^88 (Cephes' expf: range reduction by ln 2, a polynomial of degree 5).
-STRATA_INLINE void Exp(const F32x8& x, F32x8& out) {
-  F32x8 low, high;
+template <typename F32>
+STRATA_INLINE void Exp(const F32& x, F32& out) {
+  using I32 = typename Vectors<sizeof(F32) / sizeof(float)>::I32;
+  F32 low, high;
   Fill(-87.0f, low);
   Fill(88.0f, high);
-  F32x8 v = x > low ? x : low;
+  F32 v = x > low ? x : low;
   v = v < high ? v : high;
   // Adding and taking away 1.5 * 2^23 rounds to the nearest whole number.
-  F32x8 magic;
+  F32 magic;
   Fill(12582912.0f, magic);
-  F32x8 shifted = v * 1.44269504088896341f + magic;
-  F32x8 n = shifted - magic;
-  F32x8 r = v - n * 0.693359375f;
+  F32 shifted = v * 1.44269504088896341f + magic;
+  F32 n = shifted - magic;
+  F32 r = v - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
-  F32x8 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  F32 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  I32x8 exponent = __builtin_convertvector(n, I32x8);
-  I32x8 scale_bits = (exponent + 127) << 23;
-  F32x8 scale;
+  I32 exponent = __builtin_convertvector(n, I32);
+  I32 scale_bits = (exponent + 127) << 23;
+  F32 scale;
   std::memcpy(&scale, &scale_bits, sizeof(scale));
   out = p * scale;
 }
