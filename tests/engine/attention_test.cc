@@ -22,10 +22,11 @@ struct Tokens {
   std::vector<float> values;
 };
 
-template <typename Element, int kHeads, AttentionWay kWay = AttentionWay::kVectors>
+template <typename Element, int kHeads, int kHeadDim, AttentionWay kWay = AttentionWay::kVectors>
 struct Kind {
   using T = Element;
   static constexpr int64_t heads = kHeads;
+  static constexpr int64_t head_dim = kHeadDim;
   static constexpr AttentionWay way = kWay;
 };
 
@@ -33,7 +34,8 @@ template <typename Kind>
 class AttentionTest : public ::testing::Test {
  protected:
   using T = typename Kind::T;
-  static constexpr AttentionShape kShape{.heads = Kind::heads, .kv_heads = 2, .head_dim = 48};
+  static constexpr AttentionShape kShape{
+      .heads = Kind::heads, .kv_heads = 2, .head_dim = Kind::head_dim};
   static constexpr int64_t kPages = 40;
 
   void SetUp() override {
@@ -75,20 +77,31 @@ class AttentionTest : public ::testing::Test {
       T* values = reinterpret_cast<T*>(cache_->Values(0, slot / kPageTokens, head));
       for (int64_t d = 0; d < kShape.head_dim; ++d) {
         const int64_t at = (position * kShape.kv_heads + head) * kShape.head_dim + d;
-        FromFloat(tokens.keys[at], keys[KvLayout<T>::Key(slot % kPageTokens, d)]);
+        FromFloat(tokens.keys[at], keys[KvLayout<T>::KeyIndex(slot % kPageTokens, d)]);
         FromFloat(tokens.values[at],
-                  values[KvLayout<T>::Value(slot % kPageTokens, d, kShape.head_dim)]);
+                  values[KvLayout<T>::ValueIndex(slot % kPageTokens, d, kShape.head_dim)]);
       }
     }
   }
 
+  // Whatever nothing was put into since is NaN.
+  void SpoilAllSlots() {
+    const auto width = static_cast<size_t>(kShape.kv_heads * kShape.head_dim);
+    const std::vector<float> nan(width, std::nanf(""));
+    for (int32_t slot = 0; slot < kPages * kPageTokens; ++slot) Put({nan, nan}, 0, slot);
+  }
+
   int32_t Slot(int64_t i) { return pages_[i / kPageTokens] * kPageTokens + i % kPageTokens; }
 
-  std::vector<T> Run(const std::vector<float>& q, const AttentionRow& row) {
-    std::vector<T> out(q.size());
-    AttentionScratch scratch(Kind::way, kShape, {&row, 1}, ThreadCount());
-    PagedAttention<T>(kShape, 0, {&row, 1}, q.data(), *cache_, scratch, out.data());
+  template <typename Out = T>
+  std::vector<Out> Run(const std::vector<float>& q, std::span<const AttentionRow> rows) {
+    std::vector<Out> out(q.size());
+    AttentionScratch scratch(Kind::way, kShape, rows, ThreadCount());
+    PagedAttention<T>(kShape, 0, rows, q.data(), *cache_, scratch, out.data());
     return out;
+  }
+  std::vector<T> Run(const std::vector<float>& q, const AttentionRow& row) {
+    return Run(q, std::span(&row, 1));
   }
 
   // Softmax attention in double precision, of what queries are rounded to.
@@ -124,12 +137,12 @@ class AttentionTest : public ::testing::Test {
 };
 
 // Query heads that share a KV head are taken four, three, two or one at a time: seven, two and one
-// of them.
-// Tiles take up to 16: 7, 2, 1 and 18 of them.
-using Types =
-    ::testing::Types<Kind<float, 14>, Kind<Bf16, 14>, Kind<Bf16, 4>, Kind<Bf16, 2>,
-                     Kind<Bf16, 14, AttentionWay::kTiles>, Kind<Bf16, 4, AttentionWay::kTiles>,
-                     Kind<Bf16, 2, AttentionWay::kTiles>, Kind<Bf16, 36, AttentionWay::kTiles>>;
+// of them. Tiles take up to 16: 7, 2, 1, 4 and 18 of them; of dimensions, 64 at once or 16.
+template <int kHeads, int kHeadDim>
+using Tiles = Kind<Bf16, kHeads, kHeadDim, AttentionWay::kTiles>;
+using Types = ::testing::Types<Kind<float, 14, 48>, Kind<Bf16, 14, 64>, Kind<Bf16, 4, 48>,
+                               Kind<Bf16, 2, 16>, Tiles<14, 64>, Tiles<4, 80>, Tiles<2, 128>,
+                               Tiles<8, 16>, Tiles<36, 48>, Tiles<2, 256>>;
 TYPED_TEST_SUITE(AttentionTest, Types);
 
 TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
@@ -153,6 +166,7 @@ TYPED_TEST(AttentionTest, AgreesWithDoublePrecision) {
 TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
   for (int64_t length : {1, 3, 16, 17, 40, 63, 64, 200}) {
     const Tokens tokens = this->RandomTokens(length);
+    this->SpoilAllSlots();
     for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
     const auto q = this->RandomQuery();
     AttentionRow row{
@@ -162,7 +176,7 @@ TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
       // The rest goes to slots far behind, in descending order.
       std::vector<int32_t> scattered;
       for (int64_t p = direct; p < length; ++p) {
-        scattered.push_back(this->Slot(this->kPages * kPageTokens - 1 - 2 * (p - direct)));
+        scattered.push_back(this->Slot(this->kPages * kPageTokens - 1 - 3 * (p - direct)));
         this->Put(tokens, p, scattered.back());
       }
       row.direct = direct;
@@ -177,7 +191,7 @@ TYPED_TEST(AttentionTest, PlaceDoesNotMatter) {
 
 // Rows beside each other, of two sequences, get the bits of each alone.
 TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
-  constexpr int64_t kCommitted = 90;
+  using T = typename TypeParam::T;
   const std::vector<int32_t> all = this->pages_;
   const std::vector<int32_t> first(all.begin(), all.begin() + 20);
   const std::vector<int32_t> second(all.begin() + 20, all.end());
@@ -187,45 +201,55 @@ TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
     const Tokens tokens = this->RandomTokens(slots);
     for (int64_t p = 0; p < slots; ++p) this->Put(tokens, p, this->Slot(p));
   }
-  // Rows at several positions, some with a scattered tail; more than are taken together.
-  std::vector<AttentionRow> rows;
-  std::vector<std::vector<int32_t>> tails;
-  for (const auto* pages : {&first, &second}) {
-    this->pages_ = *pages;
-    for (int64_t r = 0; r < 19; ++r) {
-      const int64_t tail = r % 5;
-      const int64_t direct = r % 3 == 0 ? kCommitted - r : kCommitted + r;
-      std::vector<int32_t> scattered;
-      for (int64_t i = 0; i < tail; ++i) scattered.push_back(this->Slot(200 + 7 * i + r));
-      tails.push_back(std::move(scattered));
-      rows.push_back({.row = static_cast<int64_t>(rows.size()),
-                      .position = direct + tail - 1,
-                      .direct = direct,
-                      .pages = *pages,
-                      .scattered = {}});
+  // Rows at several positions, some with a scattered tail; more than are taken together. Behind 20
+  // committed tokens some have no block whole.
+  for (const int64_t committed : {20, 90}) {
+    std::vector<AttentionRow> rows;
+    std::vector<std::vector<int32_t>> tails;
+    for (const auto* pages : {&first, &second}) {
+      this->pages_ = *pages;
+      for (int64_t r = 0; r < 19; ++r) {
+        const int64_t tail = r % 5;
+        const int64_t direct = r % 3 == 0 ? committed - r : committed + r;
+        std::vector<int32_t> scattered;
+        for (int64_t i = 0; i < tail; ++i) scattered.push_back(this->Slot(200 + 7 * i + r));
+        tails.push_back(std::move(scattered));
+        rows.push_back({.row = static_cast<int64_t>(rows.size()),
+                        .position = direct + tail - 1,
+                        .direct = direct,
+                        .pages = *pages,
+                        .scattered = {}});
+      }
+      // And some that end where a block does.
+      for (int64_t r = 0; r < 18; ++r) {
+        tails.emplace_back();
+        rows.push_back({.row = static_cast<int64_t>(rows.size()),
+                        .position = 47,
+                        .direct = 48,
+                        .pages = *pages,
+                        .scattered = {}});
+      }
     }
-  }
-  for (size_t r = 0; r < rows.size(); ++r) rows[r].scattered = tails[r];
-  const size_t width = this->RandomQuery().size();
-  std::vector<float> q;
-  for (size_t r = 0; r < rows.size(); ++r) {
-    const auto one = this->RandomQuery();
-    q.insert(q.end(), one.begin(), one.end());
-  }
-  std::vector<typename TypeParam::T> together(q.size()), alone(q.size());
-  AttentionScratch scratch(TypeParam::way, this->kShape, rows, ThreadCount());
-  PagedAttention<typename TypeParam::T>(this->kShape, 0, rows, q.data(), *this->cache_, scratch,
-                                        together.data());
-  for (const AttentionRow& row : rows) {
-    AttentionScratch own(TypeParam::way, this->kShape, {&row, 1}, ThreadCount());
-    PagedAttention<typename TypeParam::T>(this->kShape, 0, {&row, 1}, q.data(), *this->cache_, own,
-                                          alone.data());
-  }
-  for (size_t r = 0; r < rows.size(); ++r) {
-    EXPECT_EQ(std::memcmp(together.data() + r * width, alone.data() + r * width,
-                          width * sizeof(typename TypeParam::T)),
-              0)
-        << "row " << r;
+    for (size_t r = 0; r < rows.size(); ++r) rows[r].scattered = tails[r];
+    const size_t width = this->RandomQuery().size();
+    std::vector<float> q;
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const auto one = this->RandomQuery();
+      q.insert(q.end(), one.begin(), one.end());
+    }
+    const std::vector<T> together = this->Run(q, std::span<const AttentionRow>(rows));
+    for (size_t r = 0; r < rows.size(); ++r) {
+      const std::vector<T> alone = this->Run(q, rows[r]);
+      EXPECT_EQ(
+          std::memcmp(together.data() + r * width, alone.data() + r * width, width * sizeof(T)), 0)
+          << "row " << r << " behind " << committed;
+    }
+    if constexpr (sizeof(T) == sizeof(Bf16)) {
+      // As they are for products that take rows in fp32.
+      const std::vector<float> wide =
+          this->template Run<float>(q, std::span<const AttentionRow>(rows));
+      for (size_t i = 0; i < wide.size(); ++i) ASSERT_EQ(wide[i], ToFloat(together[i])) << i;
+    }
   }
 }
 
@@ -247,60 +271,134 @@ TEST(AttentionScratchTest, ThreadsShareByWhatRowsCost) {
   const auto length = [&](int64_t item) {
     return item < 300 * shape.kv_heads ? item % 300 + 1 : 1201;
   };
-  for (const AttentionWay way : {AttentionWay::kVectors, AttentionWay::kTiles})
-    for (const int parts : {1, 2, 3, 7}) {
-      const AttentionScratch scratch(way, shape, rows, parts);
-      ASSERT_EQ(scratch.parts(), parts);
-      EXPECT_EQ(scratch.part(0), 0);
-      EXPECT_EQ(scratch.part(parts), items);
-      int64_t most = 0, least = INT64_MAX;
-      for (int64_t i = 0; i < parts; ++i) {
-        int64_t positions = 0;
-        for (int64_t item = scratch.part(i); item < scratch.part(i + 1); ++item) {
-          positions += length(item);
-        }
-        most = std::max(most, positions);
-        least = std::min(least, positions);
+  for (const int parts : {1, 2, 3, 7}) {
+    const AttentionScratch scratch(AttentionWay::kVectors, shape, rows, parts);
+    ASSERT_EQ(scratch.parts(), parts);
+    EXPECT_EQ(scratch.part(0), 0);
+    EXPECT_EQ(scratch.part(parts), items);
+    int64_t most = 0, least = INT64_MAX;
+    for (int64_t i = 0; i < parts; ++i) {
+      int64_t positions = 0;
+      for (int64_t item = scratch.part(i); item < scratch.part(i + 1); ++item) {
+        positions += length(item);
       }
-      // What is not a matter of positions alone, and an item at either end, comes on top.
-      EXPECT_LT(most - least, 2 * 1201 + most / 5) << parts;
+      most = std::max(most, positions);
+      least = std::min(least, positions);
     }
+    // What is not a matter of positions alone, and an item at either end, comes on top.
+    EXPECT_LT(most - least, 2 * 1201 + most / 5) << parts;
+  }
+}
+
+// Sixteen heads in a tile cost little more than one.
+TEST(AttentionScratchTest, RowsThatAreTakenTogetherCostLess) {
+  const AttentionShape shape{.heads = 1, .kv_heads = 1, .head_dim = 64};
+  const std::vector<int32_t> tree_pages(80), other_pages(80);
+  std::vector<AttentionRow> rows;
+  for (int64_t r = 0; r < 20; ++r) {
+    rows.push_back({.row = r,
+                    .position = 1000,
+                    .direct = 1001,
+                    .pages = r < 16 ? tree_pages : other_pages,
+                    .scattered = {}});
+  }
+  // Twenty rows at the same position.
+  const AttentionScratch vectors(AttentionWay::kVectors, shape, rows, 2);
+  const AttentionScratch tiles(AttentionWay::kTiles, shape, rows, 2);
+  EXPECT_EQ(vectors.joint_rows(), 8);
+  EXPECT_EQ(tiles.joint_rows(), 16);
+  EXPECT_GE(vectors.part(1), 10);
+  EXPECT_GT(tiles.part(1), vectors.part(1));
+}
+
+// Their scores have to fit somewhere.
+TEST(AttentionScratchTest, FewerRowsAreTakenTogetherFarBehind) {
+  const AttentionShape shape{.heads = 4, .kv_heads = 2, .head_dim = 64};
+  const std::vector<int32_t> pages(1);
+  for (const AttentionWay way : {AttentionWay::kVectors, AttentionWay::kTiles}) {
+    int64_t before = INT64_MAX;
+    for (const int64_t position : {100, 50'000, 1'000'000}) {
+      std::vector<AttentionRow> rows(8);
+      for (AttentionRow& row : rows) {
+        row = {.position = position, .direct = position + 1, .pages = pages, .scattered = {}};
+      }
+      const AttentionScratch scratch(way, shape, rows, 1);
+      EXPECT_LT(scratch.joint_rows(), before);
+      EXPECT_GT(scratch.stride(), position);
+      before = scratch.joint_rows();
+    }
+    EXPECT_EQ(before, 1);
+  }
+}
+
+TEST(ForEachRunTest, EachItemIsInOneRun) {
+  const std::vector<int32_t> pages[] = {{0}, {1}, {2}};
+  std::vector<AttentionRow> rows;
+  for (const int sequence : {0, 1, 1, 1, 1, 1, 2, 2}) {
+    rows.push_back(
+        {.row = static_cast<int64_t>(rows.size()), .pages = pages[sequence], .scattered = {}});
+  }
+  constexpr int64_t kKvHeads = 3;
+  const auto items = static_cast<int64_t>(rows.size()) * kKvHeads;
+  for (int64_t cut = 0; cut <= items; ++cut) {
+    std::vector<int> seen(static_cast<size_t>(items));
+    const auto run = [&](int64_t first, int64_t count, int64_t kv_head) {
+      EXPECT_GT(count, 0);
+      EXPECT_EQ(rows[first].pages.data(), rows[first + count - 1].pages.data());
+      for (int64_t r = first; r < first + count; ++r) ++seen[r * kKvHeads + kv_head];
+    };
+    ForEachRun(rows, kKvHeads, 0, cut, run);
+    EXPECT_EQ(std::accumulate(seen.begin(), seen.end(), int64_t{0}), cut);
+    ForEachRun(rows, kKvHeads, cut, items, run);
+    EXPECT_EQ(seen, std::vector<int>(static_cast<size_t>(items), 1)) << "cut at " << cut;
+  }
 }
 
 // There may be more threads than items.
 TEST(AttentionScratchTest, EveryItemHasOneThread) {
   const AttentionShape shape{.heads = 2, .kv_heads = 1, .head_dim = 64};
   const std::vector<int32_t> pages(4);
-  for (const size_t count : {0, 1, 2, 4, 6}) {
-    std::vector<AttentionRow> rows(count);
-    for (AttentionRow& row : rows)
-      row = {.position = 9, .direct = 10, .pages = pages, .scattered = {}};
-    const AttentionScratch scratch(AttentionWay::kVectors, shape, rows, 5);
-    EXPECT_EQ(scratch.part(0), 0);
-    EXPECT_EQ(scratch.part(5), static_cast<int64_t>(count));
-    for (int64_t i = 0; i < 5; ++i) {
-      const int64_t size = scratch.part(i + 1) - scratch.part(i);
-      EXPECT_GE(size, 0);
-      EXPECT_LE(size, count > 5 ? 2 : 1);
+  for (const AttentionWay way : {AttentionWay::kVectors, AttentionWay::kTiles})
+    for (const size_t count : {0, 1, 2, 4, 6}) {
+      std::vector<AttentionRow> rows(count);
+      for (AttentionRow& row : rows)
+        row = {.position = 9, .direct = 10, .pages = pages, .scattered = {}};
+      const AttentionScratch scratch(way, shape, rows, 5);
+      EXPECT_EQ(scratch.part(0), 0);
+      EXPECT_EQ(scratch.part(5), static_cast<int64_t>(count));
+      for (int64_t i = 0; i < 5; ++i) {
+        const int64_t size = scratch.part(i + 1) - scratch.part(i);
+        EXPECT_GE(size, 0);
+        EXPECT_LE(size, count > 5 ? 2 : 1);
+      }
     }
-  }
 }
 
-// Slots past the row's position may hold anything, even NaN.
+// Slots past the row's position may hold anything, even NaN, beside its own too.
 TYPED_TEST(AttentionTest, LaterSlotsDoNotMatter) {
-  const int64_t length = 21;
-  Tokens tokens = this->RandomTokens(40);
-  for (int64_t p = 0; p < length; ++p) this->Put(tokens, p, this->Slot(p));
-  const auto q = this->RandomQuery();
-  AttentionRow row{
-      .row = 0, .position = length - 1, .direct = length, .pages = this->pages_, .scattered = {}};
-  const auto before = this->Run(q, row);
-  for (float& x : tokens.keys) x = std::nanf("");
-  for (float& x : tokens.values) x = std::nanf("");
-  for (int64_t p = length; p < 40; ++p) this->Put(tokens, p, this->Slot(p));
-  const auto after = this->Run(q, row);
-  EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(typename TypeParam::T)),
-            0);
+  for (const int64_t length : {21, 22, 31}) {
+    for (const int64_t tail : {0, 1, 4}) {
+      this->SpoilAllSlots();
+      const Tokens tokens = this->RandomTokens(length);
+      std::vector<int32_t> scattered;
+      for (int64_t p = 0; p < length; ++p) {
+        const int64_t direct = length - tail;
+        const int32_t slot = this->Slot(p < direct ? p : 100 + 3 * (p - direct));
+        this->Put(tokens, p, slot);
+        if (p >= direct) scattered.push_back(slot);
+      }
+      const auto q = this->RandomQuery();
+      const auto out = this->Run(q, {.row = 0,
+                                     .position = length - 1,
+                                     .direct = length - tail,
+                                     .pages = this->pages_,
+                                     .scattered = scattered});
+      const auto expected = this->Expected(q, tokens, length);
+      for (size_t i = 0; i < out.size(); ++i) {
+        ASSERT_NEAR(ToFloat(out[i]), expected[i], 0.05) << length << " of them scattered " << tail;
+      }
+    }
+  }
 }
 
 // Nor may what rows beside it attend to.
@@ -327,9 +425,7 @@ TYPED_TEST(AttentionTest, LaterRowsDoNotMatter) {
   }
   using T = typename TypeParam::T;
   const size_t width = q.size() / kRows;
-  std::vector<T> together(q.size());
-  AttentionScratch scratch(TypeParam::way, this->kShape, rows, ThreadCount());
-  PagedAttention<T>(this->kShape, 0, rows, q.data(), *this->cache_, scratch, together.data());
+  const std::vector<T> together = this->Run(q, std::span<const AttentionRow>(rows));
   for (int64_t r = 0; r < kRows; ++r) {
     const auto begin = q.begin() + r * static_cast<int64_t>(width);
     const std::vector<float> own(begin, begin + static_cast<int64_t>(width));

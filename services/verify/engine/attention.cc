@@ -14,20 +14,26 @@
 namespace strata::engine {
 namespace {
 
-// Most scores that a thread keeps of rows that are taken together.
+// Most scores that a thread keeps of several rows that are taken together.
 constexpr int64_t kMostScores = int64_t{1} << 19;
 
 // About 10 multiply-adds a nanosecond: below some microseconds a barrier costs more.
 constexpr double kLittleWork = 1 << 16;
 
-// What an item costs besides its keys and values, in positions of a row among many.
-constexpr double kItemPositions = 16;
-
-// Where the rows of the sequence of rows[first] end.
-size_t SequenceEnd(std::span<const AttentionRow> rows, size_t first) {
-  size_t last = first + 1;
-  while (last < rows.size() && rows[last].pages.data() == rows[first].pages.data()) ++last;
-  return last;
+// What the attention of one item costs: so much for each position, and so much besides. In no unit
+// of its own.
+struct ItemCost {
+  double position;
+  double item;
+};
+// joined: how many rows are taken together; heads: that share a KV head.
+ItemCost CostOfItem(AttentionWay way, double joined, double heads) {
+  // Keys and values are read once for the rows that are taken together, which takes as long as to
+  // compute with them for one of those.
+  if (way == AttentionWay::kVectors) return {1 + 1 / joined, 16};
+  // Cycles a block (Xeon of 2023): the products with keys and values take all rows at once, weights
+  // are computed for each.
+  return {100 / joined + 11 * heads, 16 * (250 + 130 * heads)};
 }
 
 }  // namespace
@@ -46,34 +52,42 @@ AttentionScratch::AttentionScratch(AttentionWay way, const AttentionShape& shape
     : way_(way) {
   int64_t blocks = 0;
   for (const AttentionRow& row : rows) blocks = std::max(blocks, row.position / kPageTokens + 1);
+  const auto row_count = static_cast<int64_t>(rows.size());
+  int64_t most_rows = 1;  // of a sequence
+  for (int64_t first = 0; first < row_count;) {
+    const int64_t last = SequenceEnd(rows, first);
+    most_rows = std::max(most_rows, last - first);
+    first = last;
+  }
   // An odd number of cache lines: those of several heads and rows do not fall on one another.
   stride_ = (blocks | 1) * kPageTokens;
   const int64_t share = shape.heads / shape.kv_heads;
   const bool tiles = way == AttentionWay::kTiles;
   const int64_t row_scores =
       stride_ * (tiles ? TileAttention::Heads(share) : VectorAttention::kHeads);
-  joint_rows_ = std::clamp<int64_t>(kMostScores / row_scores, 1,
-                                    tiles ? TileAttention::Rows(share) : VectorAttention::kRows);
+  const int64_t taken_rows = tiles ? TileAttention::Rows(share) : VectorAttention::kRows;
+  joint_rows_ = std::clamp<int64_t>(kMostScores / row_scores, 1, std::min(most_rows, taken_rows));
   thread_scores_ = joint_rows_ * row_scores;
-  scores_.resize(static_cast<size_t>(thread_scores_ * threads));
+  scores_.reset(new (kLine) float[static_cast<size_t>(thread_scores_ * threads)]);
   Share(shape, rows, static_cast<size_t>(threads));
 }
 
 void AttentionScratch::Share(const AttentionShape& shape, std::span<const AttentionRow> rows,
                              size_t parts) {
+  const auto row_count = static_cast<int64_t>(rows.size());
   std::vector<double> costs;
   costs.reserve(rows.size() * static_cast<size_t>(shape.kv_heads));
   double positions = 0;
-  for (size_t first = 0; first < rows.size();) {
-    const size_t last = SequenceEnd(rows, first);
-    // Keys and values are read once for the rows that are taken together, which takes as long as to
-    // compute with them for one of those.
-    const double reading =
-        1.0 / static_cast<double>(std::min(static_cast<int64_t>(last - first), joint_rows_));
+  for (int64_t first = 0; first < row_count;) {
+    const int64_t last = SequenceEnd(rows, first);
+    const int64_t size = last - first;
+    const int64_t times = (size + joint_rows_ - 1) / joint_rows_;
+    const ItemCost cost = CostOfItem(way_, static_cast<double>(size) / static_cast<double>(times),
+                                     static_cast<double>(shape.heads / shape.kv_heads));
     for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
-      for (const AttentionRow& row : rows.subspan(first, last - first)) {
+      for (const AttentionRow& row : rows.subspan(first, size)) {
         const auto length = static_cast<double>(row.position + 1);
-        costs.push_back(length * (1 + reading) + kItemPositions);
+        costs.push_back(length * cost.position + cost.item);
         positions += length;
       }
     }
@@ -96,7 +110,7 @@ void AttentionScratch::Share(const AttentionShape& shape, std::span<const Attent
   part_begins_.resize(parts + 1, static_cast<int64_t>(costs.size()));
 }
 
-float* AttentionScratch::scores() { return scores_.data() + thread_scores_ * ThreadIndex(); }
+float* AttentionScratch::scores() { return scores_.get() + thread_scores_ * ThreadIndex(); }
 
 template <typename T, typename Out>
 void PagedAttention(const AttentionShape& shape, int64_t layer, std::span<const AttentionRow> rows,

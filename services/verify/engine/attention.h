@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -14,7 +16,7 @@
 //
 // Row invariance: a row at position p scores the keys of positions 0 … p in blocks
 // of kPageTokens by position, wherever they are stored; it sums weights and values
-// in the order of positions. So the result is a function of the query and of the
+// in an order that depends on positions alone. So the result is a function of the query and of the
 // keys and values along the row's path alone: a draft tree's node and a plain
 // decode step at the same position take the same operations in the same order.
 // Never split along the keys.
@@ -26,6 +28,14 @@ struct AttentionShape {
   int64_t head_dim = 0;
 };
 
+// Where the rows of the sequence of rows[first] end.
+inline int64_t SequenceEnd(std::span<const AttentionRow> rows, int64_t first) {
+  const auto count = static_cast<int64_t>(rows.size());
+  int64_t last = first + 1;
+  while (last < count && rows[last].pages.data() == rows[first].pages.data()) ++last;
+  return last;
+}
+
 // Calls run(first, count, kv_head) for items [begin, end): rows [first, first + count) of one
 // sequence with the query heads of one KV head. An item is a row with those heads; items stand
 // sequence by sequence, in each KV head by KV head. rows: those of one sequence stand together.
@@ -35,8 +45,7 @@ void ForEachRun(std::span<const AttentionRow> rows, int64_t kv_heads, int64_t be
   const auto row_count = static_cast<int64_t>(rows.size());
   int64_t first = 0;
   while (first < row_count && first * kv_heads < end) {
-    int64_t last = first + 1;
-    while (last < row_count && rows[last].pages.data() == rows[first].pages.data()) ++last;
+    const int64_t last = SequenceEnd(rows, first);
     const int64_t size = last - first;
     const int64_t items_end = std::min(end, last * kv_heads);
     for (int64_t i = std::max(begin, first * kv_heads); i < items_end;) {
@@ -67,7 +76,7 @@ class AttentionScratch {
   // Rows that are taken together at most, and a head's scores of a row.
   int64_t joint_rows() const { return joint_rows_; }
   int64_t stride() const { return stride_; }
-  // Of the calling thread (ThreadIndex).
+  // Of the calling thread (ThreadIndex), from the beginning of a cache line on.
   float* scores();
   // Part i of as many as there are threads, which take about the same time, begins with item
   // part(i) (ForEachRun), and the last ends before part(parts()).
@@ -77,13 +86,18 @@ class AttentionScratch {
   bool little() const { return little_; }
 
  private:
+  static constexpr std::align_val_t kLine{64};
+  struct FreeLines {
+    void operator()(float* p) const { ::operator delete[](p, kLine); }
+  };
+
   void Share(const AttentionShape& shape, std::span<const AttentionRow> rows, size_t parts);
 
   AttentionWay way_;
   int64_t stride_ = 0;
   int64_t joint_rows_ = 1;
   int64_t thread_scores_ = 0;
-  std::vector<float> scores_;
+  std::unique_ptr<float[], FreeLines> scores_;
   std::vector<int64_t> part_begins_;
   bool little_ = false;
 };

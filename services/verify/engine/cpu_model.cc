@@ -242,7 +242,7 @@ class CpuModel final : public Model {
   }
 
   // Rotates queries and keys; keys and values go to the cache, scaled queries to q. Threads share
-  // this as they do attention, KV head by KV head: rows of a sequence write to the same lines.
+  // this KV head by KV head, as they do attention: rows of a sequence write to the same lines.
   void StoreRows(const Batch& batch, int64_t layer, const T* qkv, float* q) {
     constexpr int64_t kGrainRows = 16;
     const auto items = static_cast<int64_t>(batch.rows.size()) * config_.kv_heads;
@@ -276,8 +276,8 @@ class CpuModel final : public Model {
     T* const key_to = reinterpret_cast<T*>(cache_->Keys(layer, row.page, kv_head));
     T* const value_to = reinterpret_cast<T*>(cache_->Values(layer, row.page, kv_head));
     for (int64_t d = 0; d < dim; ++d) {
-      FromFloat(key[d], key_to[KvLayout<T>::Key(row.slot, d)]);
-      value_to[KvLayout<T>::Value(row.slot, d, dim)] = value[d];
+      FromFloat(key[d], key_to[KvLayout<T>::KeyIndex(row.slot, d)]);
+      value_to[KvLayout<T>::ValueIndex(row.slot, d, dim)] = value[d];
     }
   }
 

@@ -10,8 +10,8 @@
 #include "services/verify/engine/rows.h"
 #include "services/verify/engine/simd.h"
 
-// What the ways of attention have in common: which rows are taken together, and where their keys
-// and values are, a block of kPageTokens positions at a time.
+// What the ways of attention have in common: rows that are taken together, and where their keys and
+// values are, a block of kPageTokens positions at a time.
 namespace strata::engine {
 
 // How many of the row's positions lie in the block from `begin`.

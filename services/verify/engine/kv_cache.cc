@@ -16,8 +16,15 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(int64_t pages, int64_t layers, 
   cache->element_size_ = element_size;
   cache->half_block_ = head_dim * kPageTokens * element_size;
   const int64_t bytes = pages * layers * kv_heads * 2 * cache->half_block_;
-  cache->base_.reset(static_cast<std::byte*>(std::calloc(bytes, 1)));
-  if (cache->base_ == nullptr) return NoRoomForKvCache(pages, bytes);
+  // std::calloc leaves the zeroing of large blocks to the system, page by page, but begins sixteen
+  // bytes behind a line: each vector and each row of a tile would lie across two.
+  constexpr size_t kLine = 64;
+  size_t space = static_cast<size_t>(bytes) + kLine;
+  cache->memory_.reset(static_cast<std::byte*>(std::calloc(space, 1)));
+  void* begin = cache->memory_.get();
+  if (begin == nullptr) return NoRoomForKvCache(pages, bytes);
+  cache->base_ =
+      static_cast<std::byte*>(std::align(kLine, static_cast<size_t>(bytes), begin, space));
   return cache;
 }
 
@@ -31,12 +38,13 @@ void KvCache::CopyTokenOf(const KvMove& move) {
       const T* from = reinterpret_cast<const T*>(Keys(layer, from_page, head));
       T* to = reinterpret_cast<T*>(Keys(layer, to_page, head));
       for (int64_t d = 0; d < head_dim_; ++d) {
-        to[Layout::Key(to_slot, d)] = from[Layout::Key(from_slot, d)];
+        to[Layout::KeyIndex(to_slot, d)] = from[Layout::KeyIndex(from_slot, d)];
       }
       from = reinterpret_cast<const T*>(Values(layer, from_page, head));
       to = reinterpret_cast<T*>(Values(layer, to_page, head));
       for (int64_t d = 0; d < head_dim_; ++d) {
-        to[Layout::Value(to_slot, d, head_dim_)] = from[Layout::Value(from_slot, d, head_dim_)];
+        to[Layout::ValueIndex(to_slot, d, head_dim_)] =
+            from[Layout::ValueIndex(from_slot, d, head_dim_)];
       }
     }
   }

@@ -12,18 +12,18 @@
 
 namespace strata::engine {
 
-// Where an element of a block is, of as many bytes. Keys lie as [head_dim / P][kPageTokens][P], so
-// that a vector holds the same dimensions of sixteen keys, and values as
+// The index of an element of type T in a block of one head. Keys lie as [head_dim /
+// P][kPageTokens][P], so that a vector holds the same dimensions of sixteen keys, and values as
 // [kPageTokens / P][head_dim][P]: P elements are a 32-bit word, the pairs of bf16 that AMX and a
 // product in vectors both take at once.
 template <typename T>
 struct KvLayout {
   static constexpr int64_t kPack = 4 / sizeof(T);
 
-  static constexpr int64_t Key(int64_t slot, int64_t d) {
+  static constexpr int64_t KeyIndex(int64_t slot, int64_t d) {
     return (d / kPack * kPageTokens + slot) * kPack + d % kPack;
   }
-  static constexpr int64_t Value(int64_t slot, int64_t d, int64_t head_dim) {
+  static constexpr int64_t ValueIndex(int64_t slot, int64_t d, int64_t head_dim) {
     return (slot / kPack * head_dim + d) * kPack + slot % kPack;
   }
 };
@@ -42,10 +42,10 @@ class KvCache {
 
   // Keys or values of one page and head.
   std::byte* Keys(int64_t layer, int32_t page, int64_t kv_head) {
-    return base_.get() + Offset(layer, page, kv_head);
+    return base_ + Offset(layer, page, kv_head);
   }
   std::byte* Values(int64_t layer, int32_t page, int64_t kv_head) {
-    return base_.get() + Offset(layer, page, kv_head) + half_block_;
+    return base_ + Offset(layer, page, kv_head) + half_block_;
   }
 
   // Copies one token's keys and values, all layers and heads.
@@ -69,7 +69,8 @@ class KvCache {
   int64_t head_dim_ = 0;
   int64_t element_size_ = 0;
   int64_t half_block_ = 0;  // bytes of one head's keys in one page
-  std::unique_ptr<std::byte, FreeMemory> base_;
+  std::unique_ptr<std::byte, FreeMemory> memory_;
+  std::byte* base_ = nullptr;  // in memory_, where a cache line begins
 };
 
 // RESOURCE_EXHAUSTED: there is no room for the keys and values of `pages` pages.

@@ -22,9 +22,9 @@ static_assert(kStep == kPageTokens);
 constexpr int64_t kColumns = 16;
 
 // Registers: 0 to 3 hold sums, 4 what is multiplied (queries, or weights), 5 keys or values.
-STRATA_AMX void Configure(int64_t rows, int64_t& configured) {
-  if (rows == configured) return;
-  configured = rows;
+STRATA_AMX void Configure(int64_t rows, int64_t& configured_rows) {
+  if (rows == configured_rows) return;
+  configured_rows = rows;
   TileConfig config;
   for (const int tile : {0, 1, 2, 3}) config.Set(tile, rows, kColumns * sizeof(float));
   config.Set(4, rows, kStep * sizeof(Bf16));
@@ -85,12 +85,12 @@ STRATA_AMX inline void AddValues(int64_t begin, int64_t end, const Values& value
   }
 }
 
-// The same in all dimensions. values(block): the block.
+// The same in all dimensions. values(block, d): the block, to be read from dimension d on.
 template <typename Values>
 STRATA_AMX inline void AddAllValues(int64_t begin, int64_t end, const Values& values, int64_t dim,
                                     const Bf16* weights, int64_t stride, float* sums) {
   int64_t d = 0;
-  const auto from = [&](int64_t block) { return values(block) + 2 * d; };
+  const auto from = [&](int64_t block) { return values(block, d) + 2 * d; };
   for (; d + 4 * kColumns <= dim; d += 4 * kColumns) {
     AddValues<4>(begin, end, from, dim, weights, stride, sums + d);
   }
@@ -104,16 +104,16 @@ STRATA_AMX inline void AddAllValues(int64_t begin, int64_t end, const Values& va
 STRATA_AMX float ToWeights(int64_t length, float* scores) {
   constexpr int kWidth = 16;
   using F32 = Vectors<kWidth>::F32;
-  const int64_t whole = length / kWidth * kWidth;
-  const auto in = Vectors<kWidth>::kLane < static_cast<int32_t>(length - whole);
+  const int64_t whole_length = length / kWidth * kWidth;
+  const auto in = Vectors<kWidth>::kLane < static_cast<int32_t>(length - whole_length);
   F32 highest, s;
   Fill(-std::numeric_limits<float>::infinity(), highest);
-  for (int64_t begin = 0; begin < whole; begin += kWidth) {
+  for (int64_t begin = 0; begin < whole_length; begin += kWidth) {
     Load(scores + begin, s);
     highest = s > highest ? s : highest;
   }
-  if (whole < length) {
-    Load(scores + whole, s);
+  if (whole_length < length) {
+    Load(scores + whole_length, s);
     const F32 greater = s > highest ? s : highest;
     highest = in ? greater : highest;
   }
@@ -125,29 +125,29 @@ STRATA_AMX float ToWeights(int64_t length, float* scores) {
     std::memcpy(weights + begin * sizeof(Bf16), &rounded, sizeof(rounded));
   };
   F32 sum{}, e;
-  for (int64_t begin = 0; begin < whole; begin += kWidth) {
+  for (int64_t begin = 0; begin < whole_length; begin += kWidth) {
     Load(scores + begin, s);
     const F32 shifted = s - top;
     Exp(shifted, e);
     sum += e;
     store(begin, e);
   }
-  if (whole < length) {
-    Load(scores + whole, s);
+  if (whole_length < length) {
+    Load(scores + whole_length, s);
     const F32 shifted = s - top;
     Exp(shifted, e);
     e = in ? e : F32{};
     sum += e;
-    store(whole, e);
+    store(whole_length, e);
   }
   return 1.0f / Sum(sum);
 }
 
-// Up to kTileRows heads of all rows together. Blocks that not all rows have whole, or at other
-// places, are computed for each row alone, with the same operations.
+// Up to kTileRows heads of all rows together. Blocks that a row lacks in part, or has scattered,
+// are computed for each row alone, with the same operations.
 template <typename Out>
 STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, int64_t heads,
-                            int64_t& configured) {
+                            int64_t& configured_rows) {
   const HeadCache<Bf16>& head = joint.head;
   const int64_t dim = head.head_dim;
   const int64_t stride = joint.stride;
@@ -156,11 +156,11 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
   alignas(64) float sums[kTileRows * kMaxHeadDim];
   alignas(64) Bf16 buffer[kMaxHeadDim * kPageTokens];
 
-  int64_t whole = std::numeric_limits<int64_t>::max();
-  bool all = true;
+  int64_t whole_blocks = std::numeric_limits<int64_t>::max();
+  bool nothing_left = true;
   for (int64_t r = 0; r < count; ++r) {
     const AttentionRow& row = joint.rows[r];
-    whole = std::min(whole, std::min(row.direct, row.position + 1) / kPageTokens);
+    whole_blocks = std::min(whole_blocks, std::min(row.direct, row.position + 1) / kPageTokens);
     const float* const q = joint.q + row.row * joint.width + first * dim;
     for (int64_t i = 0; i < heads * dim; i += kLanes) {
       F32x8 x;
@@ -168,22 +168,24 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
       Store(x, queries + r * heads * dim + i);
     }
   }
-  for (const AttentionRow& row : joint.rows) all &= row.position + 1 == whole * kPageTokens;
+  for (const AttentionRow& row : joint.rows)
+    nothing_left &= row.position + 1 == whole_blocks * kPageTokens;
   const std::span<const int32_t> pages = joint.rows.front().pages;
 
-  Configure(count * heads, configured);
+  Configure(count * heads, configured_rows);
   FenceTiles();
-  for (int64_t block = 0; block < whole; ++block) {
-    if (block + 1 < whole) head.Fetch(head.Keys(pages[block + 1]));
+  for (int64_t block = 0; block < whole_blocks; ++block) {
+    if (block + 1 < whole_blocks) head.Fetch(head.Keys(pages[block + 1]));
     Score(head.Keys(pages[block]), dim, queries, stride, joint.scores + block * kPageTokens);
   }
-  if (!all) {
-    Configure(heads, configured);
+  if (!nothing_left) {
+    Configure(heads, configured_rows);
     // Scores past a row's position are masked; keys must only be readable.
     std::memset(buffer, 0, static_cast<size_t>(dim) * sizeof(Bf16) * kPageTokens);
     for (int64_t r = 0; r < count; ++r) {
       const AttentionRow& row = joint.rows[r];
-      for (int64_t begin = whole * kPageTokens; begin <= row.position; begin += kPageTokens) {
+      for (int64_t begin = whole_blocks * kPageTokens; begin <= row.position;
+           begin += kPageTokens) {
         const Bf16* const keys = head.FindKeys(row, begin, buffer);
         FenceTiles();
         Score(keys, dim, queries + r * heads * dim, stride,
@@ -202,25 +204,26 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
   const int64_t weights_stride = 2 * stride;
 
   std::memset(sums, 0, static_cast<size_t>(count * heads * dim) * sizeof(float));
-  Configure(count * heads, configured);
+  Configure(count * heads, configured_rows);
   FenceTiles();
   AddAllValues(
-      0, whole,
-      [&](int64_t block) {
-        if (block + 1 < whole) head.Fetch(head.Values(pages[block + 1]));
+      0, whole_blocks,
+      [&](int64_t block, int64_t d) {
+        if (d == 0 && block + 1 < whole_blocks) head.Fetch(head.Values(pages[block + 1]));
         return head.Values(pages[block]);
       },
       dim, weights, weights_stride, sums);
-  if (!all) {
-    Configure(heads, configured);
+  if (!nothing_left) {
+    Configure(heads, configured_rows);
     for (int64_t r = 0; r < count; ++r) {
       const AttentionRow& row = joint.rows[r];
-      for (int64_t begin = whole * kPageTokens; begin <= row.position; begin += kPageTokens) {
+      for (int64_t begin = whole_blocks * kPageTokens; begin <= row.position;
+           begin += kPageTokens) {
         const Bf16* const values = head.FindValues(row, begin, buffer);
         const int64_t block = begin / kPageTokens;
         FenceTiles();
         AddAllValues(
-            block, block + 1, [&](int64_t) { return values; }, dim,
+            block, block + 1, [&](int64_t, int64_t) { return values; }, dim,
             weights + r * heads * weights_stride, weights_stride, sums + r * heads * dim);
         FenceTiles();
       }
@@ -240,23 +243,24 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
 }
 
 template <typename Out>
-void Attend(const JointRows<Bf16, Out>& joint, int64_t first, int64_t end, int64_t& configured) {
+void Attend(const JointRows<Bf16, Out>& joint, int64_t first, int64_t end,
+            int64_t& configured_rows) {
   for (; first < end; first += kTileRows) {
-    AttendHeads(joint, first, std::min(kTileRows, end - first), configured);
+    AttendHeads(joint, first, std::min(kTileRows, end - first), configured_rows);
   }
 }
 
 }  // namespace
 
 TileAttention::~TileAttention() {
-  if (configured_ > 0) ReleaseTiles();
+  if (configured_rows_ > 0) ReleaseTiles();
 }
 
 void TileAttention::Run(const JointRows<Bf16, Bf16>& joint, int64_t first, int64_t end) {
-  Attend(joint, first, end, configured_);
+  Attend(joint, first, end, configured_rows_);
 }
 void TileAttention::Run(const JointRows<Bf16, float>& joint, int64_t first, int64_t end) {
-  Attend(joint, first, end, configured_);
+  Attend(joint, first, end, configured_rows_);
 }
 
 #else

@@ -32,7 +32,7 @@ class TileAttention {
   void Run(const JointRows<Bf16, float>& joint, int64_t first, int64_t end);
 
  private:
-  int64_t configured_ = 0;  // rows of a tile
+  int64_t configured_rows_ = 0;  // of a tile
 };
 
 }  // namespace strata::engine
