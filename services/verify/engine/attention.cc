@@ -75,6 +75,7 @@ AttentionScratch::AttentionScratch(AttentionWay way, const AttentionShape& shape
 void AttentionScratch::Share(const AttentionShape& shape, std::span<const AttentionRow> rows,
                              size_t parts) {
   const auto row_count = static_cast<int64_t>(rows.size());
+  const int64_t share = shape.heads / shape.kv_heads;
   std::vector<double> costs;
   costs.reserve(rows.size() * static_cast<size_t>(shape.kv_heads));
   double positions = 0;
@@ -83,7 +84,7 @@ void AttentionScratch::Share(const AttentionShape& shape, std::span<const Attent
     const int64_t size = last - first;
     const int64_t times = (size + joint_rows_ - 1) / joint_rows_;
     const ItemCost cost = CostOfItem(way_, static_cast<double>(size) / static_cast<double>(times),
-                                     static_cast<double>(shape.heads / shape.kv_heads));
+                                     static_cast<double>(share));
     for (int64_t kv_head = 0; kv_head < shape.kv_heads; ++kv_head) {
       for (const AttentionRow& row : rows.subspan(first, size)) {
         const auto length = static_cast<double>(row.position + 1);
@@ -93,7 +94,7 @@ void AttentionScratch::Share(const AttentionShape& shape, std::span<const Attent
     }
     first = last;
   }
-  const int64_t width = shape.heads / shape.kv_heads * shape.head_dim;
+  const int64_t width = share * shape.head_dim;
   little_ = positions * static_cast<double>(width) < kLittleWork;
   const double all = std::reduce(costs.begin(), costs.end());
   double before = 0;

@@ -91,32 +91,27 @@ struct HeadCache {
   STRATA_INLINE int64_t BlockBytes() const {
     return head_dim * kPageTokens * static_cast<int64_t>(sizeof(T));
   }
-  // Where a slot's words begin; head dimensions are multiples of their vectors' lanes.
-  STRATA_INLINE T* Words(T* block, int64_t slot) const {
-    return block + slot / kPack * head_dim * kPack;
-  }
+  // Where a slot's words begin in a block of values; they are head_dim, a multiple of kLanes.
+  STRATA_INLINE int64_t FirstWord(int64_t slot) const { return slot / kPack * head_dim * kPack; }
   STRATA_INLINE void CopyValue(const T* page, int64_t from, int64_t to, T* buffer) const {
-    const T* const words = Words(const_cast<T*>(page), from);
-    T* const out = Words(buffer, to);
-    const U32x8 kept = U32x8{} + ~(kElement << Shift(to));
     for (int64_t i = 0; i < head_dim * kPack; i += kLanes * kPack) {
-      U32x8 word, element;
-      std::memcpy(&word, out + i, sizeof(word));
-      std::memcpy(&element, words + i, sizeof(element));
+      U32x8 element;
+      std::memcpy(&element, page + FirstWord(from) + i, sizeof(element));
       element = (element >> Shift(from) & kElement) << Shift(to);
-      word = (word & kept) | element;
-      std::memcpy(out + i, &word, sizeof(word));
+      Put(element, to, buffer + FirstWord(to) + i);
     }
   }
   STRATA_INLINE void Clear(int64_t slot, T* buffer) const {
-    T* const out = Words(buffer, slot);
-    const U32x8 kept = U32x8{} + ~(kElement << Shift(slot));
     for (int64_t i = 0; i < head_dim * kPack; i += kLanes * kPack) {
-      U32x8 word;
-      std::memcpy(&word, out + i, sizeof(word));
-      word &= kept;
-      std::memcpy(out + i, &word, sizeof(word));
+      Put(U32x8{}, slot, buffer + FirstWord(slot) + i);
     }
+  }
+  // Replaces a slot's elements in a vector of words; its neighbour's stay.
+  static STRATA_INLINE void Put(const U32x8& element, int64_t slot, T* words) {
+    U32x8 word;
+    std::memcpy(&word, words, sizeof(word));
+    word = (word & ~(kElement << Shift(slot))) | element;
+    std::memcpy(words, &word, sizeof(word));
   }
 };
 

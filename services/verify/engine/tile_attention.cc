@@ -157,7 +157,6 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
   alignas(64) Bf16 buffer[kMaxHeadDim * kPageTokens];
 
   int64_t whole_blocks = std::numeric_limits<int64_t>::max();
-  bool nothing_left = true;
   for (int64_t r = 0; r < count; ++r) {
     const AttentionRow& row = joint.rows[r];
     whole_blocks = std::min(whole_blocks, std::min(row.direct, row.position + 1) / kPageTokens);
@@ -168,8 +167,6 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
       Store(x, queries + r * heads * dim + i);
     }
   }
-  for (const AttentionRow& row : joint.rows)
-    nothing_left &= row.position + 1 == whole_blocks * kPageTokens;
   const std::span<const int32_t> pages = joint.rows.front().pages;
 
   Configure(count * heads, configured_rows);
@@ -178,20 +175,17 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
     if (block + 1 < whole_blocks) head.Fetch(head.Keys(pages[block + 1]));
     Score(head.Keys(pages[block]), dim, queries, stride, joint.scores + block * kPageTokens);
   }
-  if (!nothing_left) {
-    Configure(heads, configured_rows);
-    // Scores past a row's position are masked; keys must only be readable.
-    std::memset(buffer, 0, static_cast<size_t>(dim) * sizeof(Bf16) * kPageTokens);
-    for (int64_t r = 0; r < count; ++r) {
-      const AttentionRow& row = joint.rows[r];
-      for (int64_t begin = whole_blocks * kPageTokens; begin <= row.position;
-           begin += kPageTokens) {
-        const Bf16* const keys = head.FindKeys(row, begin, buffer);
-        FenceTiles();
-        Score(keys, dim, queries + r * heads * dim, stride,
-              joint.scores + r * heads * stride + begin);
-        FenceTiles();
-      }
+  // Scores past a row's position are masked; keys must only be readable.
+  std::memset(buffer, 0, static_cast<size_t>(dim) * sizeof(Bf16) * kPageTokens);
+  for (int64_t r = 0; r < count; ++r) {
+    const AttentionRow& row = joint.rows[r];
+    for (int64_t begin = whole_blocks * kPageTokens; begin <= row.position; begin += kPageTokens) {
+      Configure(heads, configured_rows);
+      const Bf16* const keys = head.FindKeys(row, begin, buffer);
+      FenceTiles();
+      Score(keys, dim, queries + r * heads * dim, stride,
+            joint.scores + r * heads * stride + begin);
+      FenceTiles();
     }
   }
   FenceTiles();
@@ -213,20 +207,17 @@ STRATA_AMX void AttendHeads(const JointRows<Bf16, Out>& joint, int64_t first, in
         return head.Values(pages[block]);
       },
       dim, weights, weights_stride, sums);
-  if (!nothing_left) {
-    Configure(heads, configured_rows);
-    for (int64_t r = 0; r < count; ++r) {
-      const AttentionRow& row = joint.rows[r];
-      for (int64_t begin = whole_blocks * kPageTokens; begin <= row.position;
-           begin += kPageTokens) {
-        const Bf16* const values = head.FindValues(row, begin, buffer);
-        const int64_t block = begin / kPageTokens;
-        FenceTiles();
-        AddAllValues(
-            block, block + 1, [&](int64_t, int64_t) { return values; }, dim,
-            weights + r * heads * weights_stride, weights_stride, sums + r * heads * dim);
-        FenceTiles();
-      }
+  for (int64_t r = 0; r < count; ++r) {
+    const AttentionRow& row = joint.rows[r];
+    for (int64_t begin = whole_blocks * kPageTokens; begin <= row.position; begin += kPageTokens) {
+      Configure(heads, configured_rows);
+      const Bf16* const values = head.FindValues(row, begin, buffer);
+      const int64_t block = begin / kPageTokens;
+      FenceTiles();
+      AddAllValues(
+          block, block + 1, [&](int64_t, int64_t) { return values; }, dim,
+          weights + r * heads * weights_stride, weights_stride, sums + r * heads * dim);
+      FenceTiles();
     }
   }
   FenceTiles();
