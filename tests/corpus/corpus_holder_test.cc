@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <filesystem>
+#include <random>
 #include <thread>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "services/draft/corpus/file_util.h"
@@ -33,10 +36,10 @@ class Holder : public ::testing::Test {
     BuildSnapshot(root_.path(), {{1, next}, {1, next}}, 10, options);
   }
   absl::StatusOr<std::shared_ptr<const CorpusHolder>> Open(
-      absl::Duration poll = absl::ZeroDuration()) {
+      absl::Duration poll = absl::ZeroDuration(), size_t cache_bytes = 1 << 20) {
     CorpusHolderOptions options;
     options.dir = root_.path();
-    options.cache_bytes = 1 << 20;
+    options.cache_bytes = cache_bytes;
     options.poll_interval = poll;
     return CorpusHolder::Open(options);
   }
@@ -152,6 +155,29 @@ TEST_F(Holder, CountsWhatTheCacheDoes) {
   EXPECT_GE(after.block_misses, before.block_misses);
   EXPECT_GT(after.block_bytes, 0u);
   EXPECT_LE(after.block_bytes, after.max_block_bytes);
+}
+
+// The first requests find in memory what later ones would.
+TEST_F(Holder, ReadsTheFirstOneBeforeItServes) {
+  std::vector<std::vector<TokenId>> documents(500);
+  std::minstd_rand random(1);
+  for (auto& document : documents) {
+    for (int i = 0; i < 100; ++i) document.push_back(static_cast<TokenId>(random() % 100));
+  }
+  BuilderOptions options;
+  options.name = "s";
+  BuildSnapshot(root_.path(), documents, 100, options);
+  for (const size_t cache_bytes : {size_t{1} << 18, size_t{16} << 20}) {
+    auto holder = Open(absl::ZeroDuration(), cache_bytes);
+    ASSERT_TRUE(holder.ok());
+    const CorpusCache::Stats opened = (*holder)->cache_stats();
+    for (const auto& document : documents) {
+      for (size_t i = 1; i < document.size(); ++i) Ask(**holder, {document[i - 1], document[i]});
+    }
+    const CorpusCache::Stats asked = (*holder)->cache_stats();
+    EXPECT_GT(opened.block_bytes, asked.block_bytes / 2) << cache_bytes;
+    EXPECT_LE(asked.block_bytes, asked.max_block_bytes) << cache_bytes;
+  }
 }
 
 TEST_F(Holder, TheFirstOneMustBeFit) {

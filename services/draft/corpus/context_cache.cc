@@ -1,7 +1,6 @@
 #include "services/draft/corpus/context_cache.h"
 
 #include <algorithm>
-#include <new>
 
 namespace strata::draft {
 namespace {
@@ -28,20 +27,11 @@ void UnpackHead(uint64_t head, CachedContext& context) {
 
 }  // namespace
 
-void ContextCache::FreeSets::operator()(Set* sets) const {
-  ::operator delete[](sets, std::align_val_t(alignof(Set)));
-}
-
-ContextCache::ContextCache(size_t bytes)
-    : set_count_(bytes / sizeof(Set)),
-      sets_(static_cast<Set*>(
-          ::operator new[](set_count_ * sizeof(Set), std::align_val_t(alignof(Set))))) {
-  for (size_t i = 0; i < set_count_; ++i) new (&sets_[i]) Set();
-}
+ContextCache::ContextCache(size_t bytes) : sets_(bytes / sizeof(Set)) {}
 
 bool ContextCache::Find(uint64_t tag, CachedContext& out) const {
-  if (set_count_ == 0) return false;
-  const Set& set = SetOf(tag);
+  if (sets_.empty()) return false;
+  const Set& set = sets_[IndexOf(tag)];
   const uint64_t before = set.sequence.load(std::memory_order_acquire);
   if ((before & 1) != 0) return false;
   int way = 0;
@@ -59,8 +49,8 @@ bool ContextCache::Find(uint64_t tag, CachedContext& out) const {
 }
 
 void ContextCache::Put(uint64_t tag, const CachedContext& context) {
-  if (set_count_ == 0) return;
-  Set& set = SetOf(tag);
+  if (sets_.empty()) return;
+  Set& set = sets_[IndexOf(tag)];
   uint64_t sequence = set.sequence.load(kRelaxed);
   if ((sequence & 1) != 0 ||
       !set.sequence.compare_exchange_strong(sequence, sequence + 1, std::memory_order_acquire)) {
@@ -87,8 +77,7 @@ void ContextCache::Put(uint64_t tag, const CachedContext& context) {
 }
 
 void ContextCache::Clear() {
-  for (size_t i = 0; i < set_count_; ++i) {
-    Set& set = sets_[i];
+  for (Set& set : sets_) {
     uint64_t sequence = set.sequence.load(kRelaxed);
     if ((sequence & 1) != 0 ||
         !set.sequence.compare_exchange_strong(sequence, sequence + 1, std::memory_order_acquire)) {

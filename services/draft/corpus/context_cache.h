@@ -5,10 +5,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
+#include <vector>
 
 #include "services/draft/corpus/snapshot_format.h"
 #include "services/draft/tiers/evidence.h"
+#include "services/draft/tiers/large_table_allocator.h"
 
 namespace strata::draft {
 
@@ -37,11 +38,11 @@ class ContextCache {
   ContextCache(const ContextCache&) = delete;
   ContextCache& operator=(const ContextCache&) = delete;
 
-  size_t bytes() const { return set_count_ * sizeof(Set); }
+  size_t bytes() const { return sets_.size() * sizeof(Set); }
 
   // Starts to load what Find reads first.
   void Prefetch(uint64_t tag) const {
-    if (set_count_ > 0) __builtin_prefetch(&SetOf(tag));
+    if (!sets_.empty()) __builtin_prefetch(&sets_[IndexOf(tag)]);
   }
   bool Find(uint64_t tag, CachedContext& out) const;
   void Put(uint64_t tag, const CachedContext& context);
@@ -60,16 +61,11 @@ class ContextCache {
     std::atomic<uint32_t> next_way;
     std::array<Entry, kWays> entries;
   };
-  struct FreeSets {
-    void operator()(Set* sets) const;
-  };
-
-  Set& SetOf(uint64_t tag) const {
-    return sets_[static_cast<size_t>((static_cast<unsigned __int128>(tag) * set_count_) >> 64)];
+  size_t IndexOf(uint64_t tag) const {
+    return static_cast<size_t>((static_cast<unsigned __int128>(tag) * sets_.size()) >> 64);
   }
 
-  const size_t set_count_;
-  const std::unique_ptr<Set[], FreeSets> sets_;
+  std::vector<Set, LargeTableAllocator<Set>> sets_;
 };
 
 }  // namespace strata::draft

@@ -8,6 +8,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/base/steady_clock.h"
 #include "services/draft/corpus/file_util.h"
 #include "services/draft/corpus/manifest.h"
 #include "services/draft/corpus/pace.h"
@@ -15,8 +17,8 @@
 namespace strata::draft {
 namespace {
 
-// Contexts of single tokens read before a swap; those of a vocabulary of 150,000 and more.
-constexpr size_t kWarmBytes = size_t{16} << 20;
+// The first snapshot is read for so long at most: whoever starts the service waits for it.
+constexpr absl::Duration kWarmTime = absl::Seconds(2);
 // One call in so many is remembered.
 constexpr uint32_t kSampleEvery = 32;
 
@@ -38,6 +40,9 @@ absl::StatusOr<std::shared_ptr<const CorpusHolder>> CorpusHolder::Open(
   if (!tier.ok()) return tier.status();
   absl::Status status = CheckTokenizer(**tier, options.tokenizer_fingerprint);
   if (!status.ok()) return status;
+  const absl::Time deadline = SteadyNow() + kWarmTime;
+  // Half of the cache: rows take more room there than bytes, and what is asked for has to find some.
+  (*tier)->Warm(options.cache_bytes / 2, [deadline] { return SteadyNow() < deadline; });
   std::shared_ptr<CorpusHolder> holder(
       new CorpusHolder(std::move(options), std::move(cache), *std::move(tier), std::move(version)));
   std::error_code error;
@@ -131,7 +136,11 @@ void CorpusHolder::Watch() const {
 
 void CorpusHolder::Warm(const CorpusTier& tier) const {
   Pace pace;
-  tier.Warm(std::min(kWarmBytes, options_.cache_bytes / 4), pace);
+  // The rest is the live one's.
+  tier.Warm(options_.cache_bytes / 4, [&pace] {
+    pace.Step();
+    return true;
+  });
   std::vector<ContextTail> tails;
   {
     absl::MutexLock lock(&recent_mutex_);

@@ -36,7 +36,8 @@ struct CorpusHolderOptions {
 };
 
 // The corpus of a running service: a tier that answers from the live snapshot and moves to a new
-// one when CURRENT does. A new snapshot is opened and warmed on the holder's own thread, then takes
+// one when CURRENT does. The first one is read into the cache before it serves, as far as two
+// seconds and half of the cache go. A new snapshot is opened and warmed on the holder's own thread, then takes
 // the place of the old one between two calls; each call is answered by one snapshot as a whole. One
 // that cannot be opened, or that is of another tokenizer, is refused with a warning in the log, and
 // not tried again until CURRENT is written again. Thread-safe.

@@ -74,12 +74,11 @@ int CorpusTier::max_order() const { return rep_->manifest.options.max_order; }
 uint64_t CorpusTier::damaged_values() const { return rep_->matcher->damaged_rows(); }
 TierKind CorpusTier::kind() const { return TierKind::kCorpus; }
 
-void CorpusTier::Warm(size_t bytes, Pace& pace) const {
+void CorpusTier::Warm(size_t bytes, absl::FunctionRef<bool()> go_on) const {
   const std::unique_ptr<rocksdb::Iterator> at(rep_->db->NewIterator(rocksdb::ReadOptions()));
   size_t read = 0;
-  for (at->SeekToFirst(); at->Valid() && at->key().size() == 4 && read < bytes; at->Next()) {
+  for (at->SeekToFirst(); at->Valid() && read < bytes && go_on(); at->Next()) {
     read += at->key().size() + at->value().size();
-    pace.Step();
   }
 }
 

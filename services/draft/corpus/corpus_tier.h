@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "services/draft/corpus/corpus_cache.h"
-#include "services/draft/corpus/pace.h"
 #include "services/draft/tiers/tier.h"
 
 namespace strata::draft {
@@ -44,9 +44,9 @@ class CorpusTier final : public Tier {
   // Rows that could not be read or decoded since Open. Each gave no drafts; more than 0 means that
   // the snapshot is damaged.
   uint64_t damaged_values() const;
-  // Reads the contexts of single tokens, from which every query starts, until `bytes` were read, at
-  // the pace given.
-  void Warm(size_t bytes, Pace& pace) const;
+  // Reads rows into the cache, those of the shortest contexts first, because every query starts
+  // from them: until all, or `bytes`, were read, or `go_on`, asked before each, says no.
+  void Warm(size_t bytes, absl::FunctionRef<bool()> go_on) const;
 
   TierKind kind() const override;
   // Looks first into the cache of decoded contexts; then reads the row that is known to hold more,

@@ -21,18 +21,17 @@ struct LargeTableAllocator {
 
   T* allocate(size_t count) {
     const size_t bytes = count * sizeof(T);
-    if (bytes < kHugePage) return static_cast<T*>(::operator new(bytes));
+    if (bytes < kHugePage) {
+      return static_cast<T*>(::operator new(bytes, std::align_val_t(alignof(T))));
+    }
     void* const memory = ::operator new(bytes, std::align_val_t(kHugePage));
     // A hint: small pages do as well.
     madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
     return static_cast<T*>(memory);
   }
   void deallocate(T* memory, size_t count) {
-    if (count * sizeof(T) < kHugePage) {
-      ::operator delete(memory);
-    } else {
-      ::operator delete(memory, std::align_val_t(kHugePage));
-    }
+    const bool small = count * sizeof(T) < kHugePage;
+    ::operator delete(memory, std::align_val_t(small ? alignof(T) : kHugePage));
   }
   bool operator==(const LargeTableAllocator&) const { return true; }
 
