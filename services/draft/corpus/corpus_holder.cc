@@ -41,7 +41,7 @@ absl::StatusOr<std::shared_ptr<const CorpusHolder>> CorpusHolder::Open(
   absl::Status status = CheckTokenizer(**tier, options.tokenizer_fingerprint);
   if (!status.ok()) return status;
   const absl::Time deadline = SteadyNow() + kWarmTime;
-  // Half of the cache: rows take more room there than bytes, and what is asked for has to find some.
+  // Half of the cache: rows take more room there than bytes, and what is asked for needs some.
   (*tier)->Warm(options.cache_bytes / 2, [deadline] { return SteadyNow() < deadline; });
   std::shared_ptr<CorpusHolder> holder(
       new CorpusHolder(std::move(options), std::move(cache), *std::move(tier), std::move(version)));

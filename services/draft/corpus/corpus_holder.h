@@ -37,10 +37,10 @@ struct CorpusHolderOptions {
 
 // The corpus of a running service: a tier that answers from the live snapshot and moves to a new
 // one when CURRENT does. The first one is read into the cache before it serves, as far as two
-// seconds and half of the cache go. A new snapshot is opened and warmed on the holder's own thread, then takes
-// the place of the old one between two calls; each call is answered by one snapshot as a whole. One
-// that cannot be opened, or that is of another tokenizer, is refused with a warning in the log, and
-// not tried again until CURRENT is written again. Thread-safe.
+// seconds and half of the cache go. A new snapshot is opened and warmed on the holder's own thread,
+// then takes the place of the old one between two calls; each call is answered by one snapshot as a
+// whole. One that cannot be opened, or that is of another tokenizer, is refused with a warning in
+// the log, and not tried again until CURRENT is written again. Thread-safe.
 class CorpusHolder final : public Tier {
  public:
   // Opens the first snapshot; errors as CorpusTier::Open, and FAILED_PRECONDITION for the wrong
