@@ -118,6 +118,20 @@ def build_corpora(model: Path, foreign_model: Path, text: Path, folder: Path) ->
         harness.build_corpus(foreign_model, text, folder / "foreign"))
 
 
+def damage(snapshot: Path) -> None:
+    """Flips bytes of many of a snapshot's rows. It can be opened still."""
+    for table in (snapshot / "rocksdb").glob("*.sst"):
+        table.chmod(0o644)
+        # Behind the rows is what RocksDB reads when it opens the file.
+        end = table.stat().st_size // 2
+        with table.open("r+b") as file:
+            for at in range(512, end, 1024):
+                file.seek(at)
+                byte = file.read(1)
+                file.seek(at)
+                file.write(bytes([byte[0] ^ 0x5A]))
+
+
 class Corpora:
     """The folder that all drafters open, with snapshots to move to."""
 
@@ -138,10 +152,11 @@ class Corpora:
         """A snapshot that no service has opened yet, of the same contents; returns its name."""
         return self._publish(self._good)
 
-    def publish_unread(self) -> str:
-        """One with other rows. Of those of publish_new a service may have all in memory: its block
-        cache knows a table by its contents, whatever the snapshot."""
-        return self._publish(self._pruned)
+    def publish_damaged(self) -> str:
+        """One with other rows, many of them damaged. Of those of publish_new a service
+        may have all in memory: its block cache knows a table by its contents, whatever the
+        snapshot."""
+        return self._publish(self._pruned, damage)
 
     def publish_foreign(self) -> str:
         """Of another model's tokenizer."""
@@ -150,27 +165,15 @@ class Corpora:
     def foreign_folder(self) -> Path:
         return self._foreign
 
-    def _publish(self, source: Path) -> str:
+    def _publish(self, source: Path, change: Callable[[Path], None] = lambda _: None) -> str:
         self._count += 1
         name = f"snapshot-{self._count}"
         shutil.copytree(source, self.root / name)
+        change(self.root / name)
         written = self.root / "CURRENT.new"
         written.write_text(name + "\n", encoding="utf-8")
         written.rename(self.root / "CURRENT")
         return name
-
-    def damage(self) -> None:
-        """Flips bytes all over the rows of the snapshot that CURRENT names, on its disk."""
-        for table in (self._snapshot(self.root) / "rocksdb").glob("*.sst"):
-            table.chmod(0o644)
-            # The end has what RocksDB read when it opened the file.
-            end = int(table.stat().st_size * 0.9)
-            with table.open("r+b") as file:
-                for at in range(512, end, 1024):
-                    file.seek(at)
-                    byte = file.read(1)
-                    file.seek(at)
-                    file.write(bytes([byte[0] ^ 0x5A]))
 
 
 def small_disk(folder: Path) -> list[str]:
