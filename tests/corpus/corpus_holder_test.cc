@@ -6,9 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <filesystem>
-#include <random>
 #include <thread>
-#include <vector>
 
 #include "absl/time/clock.h"
 #include "services/draft/corpus/file_util.h"
@@ -159,11 +157,7 @@ TEST_F(Holder, CountsWhatTheCacheDoes) {
 
 // The first requests find in memory what later ones would.
 TEST_F(Holder, ReadsTheFirstOneBeforeItServes) {
-  std::vector<std::vector<TokenId>> documents(500);
-  std::minstd_rand random(1);
-  for (auto& document : documents) {
-    for (int i = 0; i < 100; ++i) document.push_back(static_cast<TokenId>(random() % 100));
-  }
+  const testing::Documents documents = testing::RandomDocuments(1, 4000, 100);
   BuilderOptions options;
   options.name = "s";
   BuildSnapshot(root_.path(), documents, 100, options);

@@ -19,6 +19,8 @@ namespace {
 
 // The first snapshot is read for so long at most: whoever starts the service waits for it.
 constexpr absl::Duration kWarmTime = absl::Seconds(2);
+// Later ones are read to so many bytes at most: slowly, and a shutdown waits for it.
+constexpr size_t kWarmBytes = size_t{16} << 20;
 // One call in so many is remembered.
 constexpr uint32_t kSampleEvery = 32;
 
@@ -137,7 +139,7 @@ void CorpusHolder::Watch() const {
 void CorpusHolder::Warm(const CorpusTier& tier) const {
   Pace pace;
   // The rest is the live one's.
-  tier.Warm(options_.cache_bytes / 4, [&pace] {
+  tier.Warm(std::min(kWarmBytes, options_.cache_bytes / 4), [&pace] {
     pace.Step();
     return true;
   });
