@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -270,13 +271,16 @@ class CpuModel final : public Model {
     for (int64_t head = kv_head * share; head < (kv_head + 1) * share; ++head) {
       RotateHalves(cosine, sine, dim, scale, from + head * dim, q + r * q_width + head * dim);
     }
-    std::array<float, kMaxHeadDim> key;
+    std::array<T, kMaxHeadDim> key;
     RotateHalves(cosine, sine, dim, 1.0f, from + q_width + kv_head * dim, key.data());
     const T* const value = from + q_width + kv_width + kv_head * dim;
     T* const key_to = reinterpret_cast<T*>(cache_->Keys(layer, row.page, kv_head));
     T* const value_to = reinterpret_cast<T*>(cache_->Values(layer, row.page, kv_head));
+    constexpr int64_t kPack = KvLayout<T>::kPack;
+    for (int64_t d = 0; d < dim; d += kPack) {
+      std::memcpy(key_to + KvLayout<T>::KeyIndex(row.slot, d), key.data() + d, kPack * sizeof(T));
+    }
     for (int64_t d = 0; d < dim; ++d) {
-      FromFloat(key[d], key_to[KvLayout<T>::KeyIndex(row.slot, d)]);
       value_to[KvLayout<T>::ValueIndex(row.slot, d, dim)] = value[d];
     }
   }

@@ -12,19 +12,28 @@ namespace {
 // Elements below which a second thread costs more than it saves.
 constexpr int64_t kGrainElements = 1 << 15;
 
+// For a loop over what another thread has just written, from whose cache it comes: fetches what the
+// loop reads a kilobyte on, be that behind the end.
+template <typename T>
+STRATA_INLINE void FetchAhead(const T* at) {
+  __builtin_prefetch(reinterpret_cast<const char*>(at) + 1024);
+}
+
 int64_t RowGrain(int64_t width) { return std::max<int64_t>(1, kGrainElements / width); }
 
-template <typename T, typename Out>
+template <int kWidth, typename T, typename Out>
 STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps, int64_t begin,
                                   int64_t end, int64_t width, float* residual, Out* out) {
+  using F32 = typename Vectors<kWidth>::F32;
   for (int64_t r = begin; r < end; ++r) {
     float* h = residual + r * width;
-    F32x8 squares{};
-    for (int64_t i = 0; i < width; i += kLanes) {
-      F32x8 x;
+    F32 squares{};
+    for (int64_t i = 0; i < width; i += kWidth) {
+      F32 x;
       Load(h + i, x);
       if (delta != nullptr) {
-        F32x8 d;
+        FetchAhead(delta + r * width + i);
+        F32 d;
         Load(delta + r * width + i, d);
         x += d;
         Store(x, h + i);
@@ -32,8 +41,8 @@ STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps
       squares += x * x;
     }
     const float scale = 1.0f / std::sqrt(Sum(squares) / static_cast<float>(width) + eps);
-    for (int64_t i = 0; i < width; i += kLanes) {
-      F32x8 x, w;
+    for (int64_t i = 0; i < width; i += kWidth) {
+      F32 x, w;
       Load(h + i, x);
       Load(weight + i, w);
       x = x * scale * w;
@@ -45,15 +54,35 @@ STRATA_INLINE void AddRmsNormRows(const T* delta, const float* weight, float eps
 STRATA_CLONES void AddRmsNormRange(const float* delta, const float* weight, float eps,
                                    int64_t begin, int64_t end, int64_t width, float* residual,
                                    float* out) {
-  AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
+  AddRmsNormRows<kLanes>(delta, weight, eps, begin, end, width, residual, out);
 }
 STRATA_CLONES void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin,
                                    int64_t end, int64_t width, float* residual, Bf16* out) {
-  AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
+  AddRmsNormRows<kLanes>(delta, weight, eps, begin, end, width, residual, out);
 }
 STRATA_CLONES void AddRmsNormRange(const Bf16* delta, const float* weight, float eps, int64_t begin,
                                    int64_t end, int64_t width, float* residual, float* out) {
-  AddRmsNormRows(delta, weight, eps, begin, end, width, residual, out);
+  AddRmsNormRows<kLanes>(delta, weight, eps, begin, end, width, residual, out);
+}
+
+#if defined(__x86_64__)
+template <typename T, typename Out>
+STRATA_AVX512 void AddRmsNormAvx512(const T* delta, const float* weight, float eps, int64_t begin,
+                                    int64_t end, int64_t width, float* residual, Out* out) {
+  AddRmsNormRows<16>(delta, weight, eps, begin, end, width, residual, out);
+}
+#endif
+
+template <typename T, typename Out>
+void AddRmsNormBest(const T* delta, const float* weight, float eps, int64_t begin, int64_t end,
+                    int64_t width, float* residual, Out* out) {
+#if defined(__x86_64__)
+  if (HasAvx512()) {
+    AddRmsNormAvx512(delta, weight, eps, begin, end, width, residual, out);
+    return;
+  }
+#endif
+  AddRmsNormRange(delta, weight, eps, begin, end, width, residual, out);
 }
 
 template <int kWidth, typename T, typename Out>
@@ -64,6 +93,8 @@ STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end
     const T* up = gate + width;
     for (int64_t i = 0; i < width; i += kWidth) {
       typename Vectors<kWidth>::F32 g, u, e;
+      FetchAhead(gate + i);
+      FetchAhead(up + i);
       Load(gate + i, g);
       Load(up + i, u);
       const auto negative = -g;
@@ -95,9 +126,9 @@ STRATA_AVX512 void SiluMultiplyAvx512(const T* gate_up, int64_t begin, int64_t e
 }
 #endif
 
-template <typename T>
+template <typename T, typename Out>
 STRATA_INLINE void RotateInVectors(const float* cosine, const float* sine, int64_t dim, float scale,
-                                   const T* x, float* out) {
+                                   const T* x, Out* out) {
   const int64_t half = dim / 2;
   for (int64_t i = 0; i < half; i += kLanes) {
     F32x8 a, b, c, s;
@@ -120,10 +151,15 @@ STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t di
                               const Bf16* x, float* out) {
   RotateInVectors(cosine, sine, dim, scale, x, out);
 }
+STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t dim, float scale,
+                              const Bf16* x, Bf16* out) {
+  RotateInVectors(cosine, sine, dim, scale, x, out);
+}
 
 STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
+    FetchAhead(from + i);
     F32x8 x;
     Load(from + i, x);
     Store(x, to + i);
@@ -203,14 +239,14 @@ template <typename T, typename Out>
 void AddRmsNorm(const T* delta, const float* weight, float eps, int64_t rows, int64_t width,
                 float* residual, Out* out) {
   ParallelFor(rows, RowGrain(width), [&](int64_t begin, int64_t end) {
-    AddRmsNormRange(delta, weight, eps, begin, end, width, residual, out);
+    AddRmsNormBest(delta, weight, eps, begin, end, width, residual, out);
   });
 }
 
 template <typename T, typename Out>
 void AddRmsNormRow(const T* delta, const float* weight, float eps, int64_t width, float* residual,
                    Out* out) {
-  AddRmsNormRange(delta, weight, eps, 0, 1, width, residual, out);
+  AddRmsNormBest(delta, weight, eps, 0, 1, width, residual, out);
 }
 
 template <typename T, typename Out>
@@ -226,9 +262,9 @@ void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out) {
   });
 }
 
-template <typename T>
+template <typename T, typename Out>
 void RotateHalves(const float* cosine, const float* sine, int64_t dim, float scale, const T* x,
-                  float* out) {
+                  Out* out) {
   RotateHead(cosine, sine, dim, scale, x, out);
 }
 
@@ -271,6 +307,7 @@ template void SiluMultiply(const Bf16*, int64_t, int64_t, Bf16*);
 template void SiluMultiply(const Bf16*, int64_t, int64_t, float*);
 template void RotateHalves(const float*, const float*, int64_t, float, const float*, float*);
 template void RotateHalves(const float*, const float*, int64_t, float, const Bf16*, float*);
+template void RotateHalves(const float*, const float*, int64_t, float, const Bf16*, Bf16*);
 template void Widen(const float*, int64_t, float*);
 template void Widen(const Bf16*, int64_t, float*);
 

@@ -27,10 +27,10 @@ template <typename T, typename Out>
 void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out);
 
 // Rotates one head, halves convention: x[i], x[i + dim / 2] are a pair. out = the rotated x times
-// scale. cosine, sine: [dim / 2] of the row's position; x, out: [dim].
-template <typename T>
+// scale. cosine, sine: [dim / 2] of the row's position; x, out: [dim]. Out: float or T.
+template <typename T, typename Out>
 void RotateHalves(const float* cosine, const float* sine, int64_t dim, float scale, const T* x,
-                  float* out);
+                  Out* out);
 
 // Widens `count` elements to fp32.
 template <typename T>
