@@ -24,9 +24,11 @@ class SteadyCondition {
   template <typename Ready>
   bool WaitUntil(absl::Mutex& mutex, absl::Time deadline, const Ready& ready)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (ready()) return true;
     // A day stands for ever: more would overflow the clock.
-    const absl::Duration left =
-        std::clamp(deadline - SteadyNow(), absl::ZeroDuration(), absl::Hours(24));
+    const absl::Duration left = std::min(deadline - SteadyNow(), absl::Hours(24));
+    // Whoever waits for no time would sleep all the same, for the 50 us that Linux's timers have.
+    if (left <= absl::ZeroDuration()) return false;
     Lockable lock(mutex);
     return changed_.wait_for(lock, absl::ToChronoNanoseconds(left), ready);
   }
