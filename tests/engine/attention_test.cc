@@ -256,21 +256,16 @@ TYPED_TEST(AttentionTest, RowsDoNotDependOnEachOther) {
 // A row attends to all before it: by number alone, whoever has the later ones has more to do.
 TEST(AttentionScratchTest, ThreadsShareByWhatRowsCost) {
   const AttentionShape shape{.heads = 3, .kv_heads = 3, .head_dim = 64};
-  const std::vector<int32_t> prompt_pages(20), other_pages(80);
+  const std::vector<int32_t> pages(20);
   std::vector<AttentionRow> rows;
-  const auto add = [&rows](int64_t position, const std::vector<int32_t>& pages) {
-    rows.push_back({.row = static_cast<int64_t>(rows.size()),
+  for (int64_t position = 0; position < 300; ++position) {
+    rows.push_back({.row = position,
                     .position = position,
                     .direct = position + 1,
                     .pages = pages,
                     .scattered = {}});
-  };
-  for (int64_t position = 0; position < 300; ++position) add(position, prompt_pages);
-  add(1200, other_pages);
+  }
   const auto items = static_cast<int64_t>(rows.size()) * shape.kv_heads;
-  const auto length = [&](int64_t item) {
-    return item < 300 * shape.kv_heads ? item % 300 + 1 : 1201;
-  };
   for (const int parts : {1, 2, 3, 7}) {
     const AttentionScratch scratch(AttentionWay::kVectors, shape, rows, parts);
     ASSERT_EQ(scratch.parts(), parts);
@@ -280,13 +275,31 @@ TEST(AttentionScratchTest, ThreadsShareByWhatRowsCost) {
     for (int64_t i = 0; i < parts; ++i) {
       int64_t positions = 0;
       for (int64_t item = scratch.part(i); item < scratch.part(i + 1); ++item) {
-        positions += length(item);
+        positions += item % 300 + 1;
       }
       most = std::max(most, positions);
       least = std::min(least, positions);
     }
     // What is not a matter of positions alone, and an item at either end, comes on top.
-    EXPECT_LT(most - least, 2 * 1201 + most / 5) << parts;
+    EXPECT_LT(most - least, 2 * 300 + most / 5) << parts;
+  }
+}
+
+// The keys and values of each sequence have to come from memory.
+TEST(AttentionScratchTest, RowsOfManySequencesCostMore) {
+  const AttentionShape shape{.heads = 3, .kv_heads = 1, .head_dim = 64};
+  const std::vector<std::vector<int32_t>> pages(101, std::vector<int32_t>(80));
+  std::vector<AttentionRow> rows;
+  for (int64_t r = 0; r < 200; ++r) {
+    rows.push_back({.row = r,
+                    .position = 1000,
+                    .direct = 1001,
+                    .pages = pages[static_cast<size_t>(r < 100 ? 0 : r - 99)],
+                    .scattered = {}});
+  }
+  for (const AttentionWay way : {AttentionWay::kVectors, AttentionWay::kTiles}) {
+    const AttentionScratch scratch(way, shape, rows, 2);
+    EXPECT_GT(scratch.part(1), 120);
   }
 }
 
