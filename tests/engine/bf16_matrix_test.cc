@@ -52,6 +52,35 @@ TEST_P(Bf16MatrixTest, IsTheProductRoundedOnce) {
   }
 }
 
+// A gate that is not in the place of what it is for would show in most elements.
+TEST_P(Bf16MatrixTest, AGatedOneIsSiluOfItsFirstHalfTimesItsSecond) {
+  at::manual_seed(6);
+  for (const auto& [out, in] : {Shape{32, 16}, Shape{96, 33}, Shape{3072, 576}}) {
+    const at::Tensor weight = at::randn({out, in}, Bf16Options());
+    const at::Tensor bias = at::randn({out});
+    const Bf16Matrix plain(weight, GetParam());
+    const Bf16Matrix gated(weight, GetParam(), /*gated=*/true);
+    const at::Tensor all_rows = at::randn({40, in}, Bf16Options());
+    for (const float* const b :
+         {static_cast<const float*>(nullptr), bias.const_data_ptr<float>()}) {
+      const at::Tensor all = gated.Multiply(all_rows, b);
+      for (const int64_t rows : {0, 1, 5, 13, 16, 17, 33, 40}) {
+        const at::Tensor x = all_rows.narrow(0, 0, rows);
+        const at::Tensor sums = plain.Multiply(x, b);
+        const at::Tensor y = gated.Multiply(x, b);
+        ASSERT_EQ(y.sizes(), at::IntArrayRef({rows, out / 2}));
+        const at::Tensor gate = sums.narrow(1, 0, out / 2).to(at::kDouble);
+        const at::Tensor expected =
+            gate * at::sigmoid(gate) * sums.narrow(1, out / 2, out / 2).to(at::kDouble);
+        const at::Tensor most = expected.abs() / 256 + 1e-6;
+        EXPECT_TRUE(((y.to(at::kDouble) - expected).abs() <= most).all().item<bool>())
+            << out << " x " << in << ", " << rows << " rows, bias " << (b != nullptr);
+        EXPECT_TRUE(SameBits(y, all.narrow(0, 0, rows))) << rows << " rows of " << out;
+      }
+    }
+  }
+}
+
 TEST_P(Bf16MatrixTest, OfNoRowsIsEmpty) {
   const Bf16Matrix matrix(at::randn({64, 48}, Bf16Options()), GetParam());
   const at::Tensor y = matrix.Multiply(at::empty({0, 48}, Bf16Options()), nullptr);
@@ -118,6 +147,32 @@ TEST(PackedLinear, IsRowInvariantAndRightInBf16) {
       at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble));
   const at::Tensor most = exact.abs() / 128 + 1e-3;
   EXPECT_TRUE(((linear.Forward(x).to(at::kDouble) - exact).abs() <= most).all().item<bool>());
+}
+
+// However its weights are held.
+TEST(PackedLinear, OfGatesIsRowInvariantAndRight) {
+  at::manual_seed(7);
+  const at::Tensor weight = at::randn({96, 64}) / 8;
+  const at::Tensor bias = at::randn({96});
+  const at::Tensor x = at::randn({9, 64});
+  const at::Tensor sums = at::linear(x, weight, bias).to(at::kDouble);
+  const at::Tensor gate = sums.narrow(1, 0, 48);
+  const at::Tensor exact = gate * at::sigmoid(gate) * sums.narrow(1, 48, 48);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    for (const WeightType held : {WeightType::kNative, WeightType::kInt8}) {
+      const PackedLinear linear(weight.to(type), bias.to(type), held, Activation::kSiluGate);
+      EXPECT_TRUE(linear.CheckRowInvariance());
+      EXPECT_EQ(linear.out_features(), 96);
+      EXPECT_EQ(linear.width(), 48);
+      const at::Tensor y = linear.Forward(x.to(type));
+      ASSERT_EQ(y.sizes(), at::IntArrayRef({9, 48}));
+      EXPECT_EQ(y.scalar_type(), type);
+      // As coarse as rows and weights are.
+      const double part = held == WeightType::kInt8 ? 0.1 : type == at::kFloat ? 1e-5 : 0.05;
+      EXPECT_LT((y.to(at::kDouble) - exact).abs().max().item<double>(),
+                part * exact.abs().max().item<double>());
+    }
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "services/verify/engine/amx.h"
+#include "services/verify/engine/silu.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -96,32 +97,72 @@ STRATA_AMX void MultiplyPanel(const Bf16* x, int64_t rows, int64_t in, const Bf1
   FenceTiles();
 }
 
-// Adds the bias and rounds. bias: of the panel, or null; y: [rows, out], of the panel's first
-// output.
-STRATA_AMX void StoreSums(const float* sums, int64_t rows, int64_t outputs, const float* bias,
-                          int64_t out, Bf16* y) {
-  const auto mask = static_cast<__mmask32>((uint64_t{1} << outputs) - 1);
-  __m512 low_bias = _mm512_setzero_ps();
-  __m512 high_bias = _mm512_setzero_ps();
-  if (bias != nullptr) {
-    low_bias = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), bias);
-    high_bias = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), bias + 16);
+// What becomes of a panel's sums, [rows, kPanelOutputs], of rows from `row` on: the bias is added,
+// and they are rounded.
+struct StoreSums {
+  int64_t out;
+  const float* bias;  // or null
+  Bf16* y;            // [rows, out]
+
+  STRATA_AMX void operator()(const float* sums, int64_t row, int64_t rows, int64_t panel) const {
+    const int64_t first = panel * kPanelOutputs;
+    const int64_t outputs = std::min(kPanelOutputs, out - first);
+    const auto mask = static_cast<__mmask32>((uint64_t{1} << outputs) - 1);
+    __m512 low_bias = _mm512_setzero_ps();
+    __m512 high_bias = _mm512_setzero_ps();
+    if (bias != nullptr) {
+      low_bias = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), bias + first);
+      high_bias = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), bias + first + 16);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const __m512i bits = AddAndRound(sums + r * kPanelOutputs, low_bias, high_bias);
+      _mm512_mask_storeu_epi16(y + (row + r) * out + first, mask, bits);
+    }
   }
-  for (int64_t r = 0; r < rows; ++r) {
-    const __m512 low = _mm512_loadu_ps(sums + r * kPanelOutputs) + low_bias;
-    const __m512 high = _mm512_loadu_ps(sums + r * kPanelOutputs + 16) + high_bias;
+
+  // Of one row: two vectors of fp32 to one of bf16.
+  STRATA_AMX static __m512i AddAndRound(const float* sums, const __m512& low_bias,
+                                        const __m512& high_bias) {
+    const __m512 low = _mm512_loadu_ps(sums) + low_bias;
+    const __m512 high = _mm512_loadu_ps(sums + 16) + high_bias;
     const __m512bh rounded = _mm512_cvtne2ps_pbh(high, low);
     __m512i bits;
     std::memcpy(&bits, &rounded, sizeof(bits));
-    _mm512_mask_storeu_epi16(y + r * out, mask, bits);
+    return bits;
   }
-}
+};
 
-}  // namespace
+// The same of panels whose first half are gates, and what those let through of the second half.
+struct StoreGated {
+  int64_t width;
+  const float* bias;  // or null; [2 * width], gates first
+  Bf16* y;            // [rows, width]
 
-STRATA_AMX void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_t end,
-                                const Bf16* x, const Bf16* weights, const float* bias,
-                                const Bf16* after, Bf16* y) {
+  STRATA_AMX void operator()(const float* sums, int64_t row, int64_t rows, int64_t panel) const {
+    const int64_t first = panel * (kPanelOutputs / 2);
+    __m512 gate_bias = _mm512_setzero_ps();
+    __m512 up_bias = _mm512_setzero_ps();
+    if (bias != nullptr) {
+      gate_bias = _mm512_loadu_ps(bias + first);
+      up_bias = _mm512_loadu_ps(bias + width + first);
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      const __m512i bits = StoreSums::AddAndRound(sums + r * kPanelOutputs, gate_bias, up_bias);
+      alignas(64) Bf16 rounded_sums[kPanelOutputs];
+      std::memcpy(rounded_sums, &bits, sizeof(bits));
+      F32x16 gate, up, product;
+      Load(rounded_sums, gate);
+      Load(rounded_sums + kPanelOutputs / 2, up);
+      SiluTimes(gate, up, product);
+      const __m256bh rounded = _mm512_cvtneps_pbh(product);
+      std::memcpy(y + (row + r) * width + first, &rounded, sizeof(rounded));
+    }
+  }
+};
+
+template <typename Store>
+STRATA_AMX void RunPanels(const ProductShape& shape, int64_t begin, int64_t end, const Bf16* x,
+                          const Bf16* weights, const Bf16* after, const Store& store) {
   if (shape.rows == 0) return;
   const int64_t panel_weights =
       (shape.in + kBlockInputs - 1) / kBlockInputs * kBlockInputs * kPanelOutputs;
@@ -131,8 +172,6 @@ STRATA_AMX void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_
   int64_t configured = 0;
   alignas(64) float sums[kBlockRows * kPanelOutputs];
   for (int64_t panel = begin; panel < end; ++panel) {
-    const int64_t first = panel * kPanelOutputs;
-    const int64_t outputs = std::min(kPanelOutputs, shape.out - first);
     const Bf16* const own = weights + panel * panel_weights;
     const Bf16* const next = panel + 1 < end ? own + panel_weights : after != nullptr ? after : own;
     for (int64_t pass = 0; pass < passes; ++pass) {
@@ -144,18 +183,30 @@ STRATA_AMX void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_
                            std::clamp<int64_t>(kBlockLines - fetched, 0, lines)};
       const auto multiply = rows > kTileRows ? MultiplyPanel<true> : MultiplyPanel<false>;
       multiply(x + row * shape.in, rows, shape.in, own, ahead, sums);
-      StoreSums(sums, rows, outputs, bias == nullptr ? nullptr : bias + first, shape.out,
-                y + row * shape.out + first);
+      store(sums, row, rows, panel);
     }
   }
   // Else the system would keep eight kilobytes of it for this thread.
   _tile_release();
 }
 
+}  // namespace
+
+void AmxProduct::Run(const ProductShape& shape, int64_t begin, int64_t end, const Bf16* x,
+                     const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) {
+  RunPanels(shape, begin, end, x, weights, after, StoreSums{shape.out, bias, y});
+}
+void AmxProduct::RunGated(const ProductShape& shape, int64_t begin, int64_t end, const Bf16* x,
+                          const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) {
+  RunPanels(shape, begin, end, x, weights, after, StoreGated{shape.out / 2, bias, y});
+}
+
 #else
 
 void AmxProduct::Run(const ProductShape&, int64_t, int64_t, const Bf16*, const Bf16*, const float*,
                      const Bf16*, Bf16*) {}
+void AmxProduct::RunGated(const ProductShape&, int64_t, int64_t, const Bf16*, const Bf16*,
+                          const float*, const Bf16*, Bf16*) {}
 
 #endif
 

@@ -29,6 +29,9 @@ class AmxProduct {
   // after: weights that the thread will read next, or null.
   static void Run(const ProductShape& shape, int64_t begin, int64_t end, const Bf16* x,
                   const Bf16* weights, const float* bias, const Bf16* after, Bf16* y);
+  // The same, and then silu(gate) * up (ProductShape). y: [rows, out / 2]; bias: gates first.
+  static void RunGated(const ProductShape& shape, int64_t begin, int64_t end, const Bf16* x,
+                       const Bf16* weights, const float* bias, const Bf16* after, Bf16* y);
 };
 
 }  // namespace strata::engine

@@ -43,6 +43,13 @@ at::Tensor Pack(const at::Tensor& weight, const AmxProduct& product) {
       .contiguous();
 }
 
+// Half a panel of gates and half a panel of what they are for, in turns.
+at::Tensor Interleave(const at::Tensor& weight, int64_t panel_outputs) {
+  return weight.view({2, -1, panel_outputs / 2, weight.size(1)})
+      .transpose(0, 1)
+      .reshape(weight.sizes());
+}
+
 }  // namespace
 
 Bf16Product BestBf16Product() {
@@ -57,31 +64,44 @@ std::vector<Bf16Product> AllBf16Products() {
   return all;
 }
 
-Bf16Matrix::Bf16Matrix(const at::Tensor& weight, const Bf16Product& product)
+Bf16Matrix::Bf16Matrix(const at::Tensor& weight, const Bf16Product& product, bool gated)
     : product_(product),
+      gated_(gated),
       out_(weight.size(0)),
       in_(weight.size(1)),
       panels_(std::visit([&](const auto& way) { return way.PanelCount(out_); }, product)),
-      packed_(std::visit([&](const auto& way) { return Pack(weight, way); }, product)),
+      packed_(std::visit(
+          [&](const auto& way) {
+            return Pack(gated ? Interleave(weight, way.panel_outputs()) : weight, way);
+          },
+          product)),
       panel_weights_(packed_.numel() / panels_),
       weights_(static_cast<const Bf16*>(packed_.const_data_ptr())) {}
 
 at::Tensor Bf16Matrix::Multiply(const at::Tensor& x, const float* bias) const {
+  if (takes<Bf16>()) return MultiplyAs<Bf16>(x, bias);
   const int64_t rows = x.size(0);
-  at::Tensor y = at::empty({rows, out_}, x.options());
   const auto* const from = static_cast<const Bf16*>(x.data_ptr());
-  auto* const to = static_cast<Bf16*>(y.data_ptr());
-  if (takes<Bf16>()) {
-    Multiply(from, rows, bias, nullptr, to);
-    return y;
-  }
   const at::Tensor wide = at::empty({rows, in_}, x.options().dtype(at::kFloat));
   auto* const widened = wide.data_ptr<float>();
   ParallelFor(rows, std::max<int64_t>(1, kWidenGrainElements / in_),
               [&](int64_t begin, int64_t end) {
                 Widen(from + begin * in_, (end - begin) * in_, widened + begin * in_);
               });
-  Multiply(widened, rows, bias, nullptr, to);
+  return MultiplyAs<float>(wide, bias);
+}
+
+template <typename Row>
+at::Tensor Bf16Matrix::MultiplyAs(const at::Tensor& x, const float* bias) const {
+  const int64_t rows = x.size(0);
+  const auto* const from = static_cast<const Row*>(x.const_data_ptr());
+  if (gated_) {
+    at::Tensor y = at::empty({rows, out_ / 2}, x.options());
+    MultiplyGated(from, rows, bias, nullptr, static_cast<Row*>(y.data_ptr()));
+    return y.to(at::kBFloat16);
+  }
+  at::Tensor y = at::empty({rows, out_}, x.options().dtype(at::kBFloat16));
+  Multiply(from, rows, bias, nullptr, static_cast<Bf16*>(y.data_ptr()));
   return y;
 }
 
@@ -89,21 +109,40 @@ const Bf16* Bf16Matrix::FirstOfThread() const {
   return weights_ + PartBegin(panels_) * panel_weights_;
 }
 
+template <typename Row, typename Run>
+void Bf16Matrix::RunPanels(const Bf16Matrix* next, const Run& run) const {
+  const auto& product = std::get<ProductOf<Row>>(product_);
+  ParallelFor(panels_, std::max<int64_t>(1, kGrainElements / panel_weights_), Work::kProducts,
+              [&](int64_t begin, int64_t end) {
+                run(product, begin, end, next != nullptr ? next->FirstOfThread() : nullptr);
+              });
+}
+
 template <typename Row>
 void Bf16Matrix::Multiply(const Row* x, int64_t rows, const float* bias, const Bf16Matrix* next,
                           Bf16* y) const {
-  const auto& product = std::get<ProductOf<Row>>(product_);
   const ProductShape shape{rows, in_, out_};
-  ParallelFor(panels_, std::max<int64_t>(1, kGrainElements / panel_weights_), Work::kProducts,
-              [&](int64_t begin, int64_t end) {
-                product.Run(shape, begin, end, x, weights_, bias,
-                            next != nullptr ? next->FirstOfThread() : nullptr, y);
-              });
+  RunPanels<Row>(next, [&](const auto& product, int64_t begin, int64_t end, const Bf16* after) {
+    product.Run(shape, begin, end, x, weights_, bias, after, y);
+  });
+}
+
+template <typename Row>
+void Bf16Matrix::MultiplyGated(const Row* x, int64_t rows, const float* bias,
+                               const Bf16Matrix* next, Row* y) const {
+  const ProductShape shape{rows, in_, out_};
+  RunPanels<Row>(next, [&](const auto& product, int64_t begin, int64_t end, const Bf16* after) {
+    product.RunGated(shape, begin, end, x, weights_, bias, after, y);
+  });
 }
 
 template void Bf16Matrix::Multiply(const float*, int64_t, const float*, const Bf16Matrix*,
                                    Bf16*) const;
 template void Bf16Matrix::Multiply(const Bf16*, int64_t, const float*, const Bf16Matrix*,
                                    Bf16*) const;
+template void Bf16Matrix::MultiplyGated(const float*, int64_t, const float*, const Bf16Matrix*,
+                                        float*) const;
+template void Bf16Matrix::MultiplyGated(const Bf16*, int64_t, const float*, const Bf16Matrix*,
+                                        Bf16*) const;
 
 }  // namespace strata::engine

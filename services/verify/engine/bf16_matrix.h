@@ -34,10 +34,13 @@ std::vector<Bf16Product> AllBf16Products();
 // are not row-invariant otherwise, 41 / 51 / 86 / 292.
 class Bf16Matrix {
  public:
-  // weight: bf16 [out, in].
-  explicit Bf16Matrix(const at::Tensor& weight, const Bf16Product& product = BestBf16Product());
+  // weight: bf16 [out, in]. gated: its first half are gates, and results are silu(gate) * up,
+  // out / 2 of a row; out is a multiple of 32.
+  explicit Bf16Matrix(const at::Tensor& weight, const Bf16Product& product = BestBf16Product(),
+                      bool gated = false);
 
-  // x: bf16 [rows, in], contiguous; bias: fp32 [out] or null. Returns bf16 [rows, out].
+  // x: bf16 [rows, in], contiguous; bias: fp32 [out] or null. Returns bf16 [rows, out], or
+  // [rows, out / 2] if gated.
   at::Tensor Multiply(const at::Tensor& x, const float* bias) const;
 
   // Whether Row, Bf16 or float, is the type of rows that the product computes with.
@@ -50,16 +53,27 @@ class Bf16Matrix {
   template <typename Row>
   void Multiply(const Row* x, int64_t rows, const float* bias, const Bf16Matrix* next,
                 Bf16* y) const;
+  // The same of a gated one. y: [rows, out / 2], of bf16 whatever the type.
+  template <typename Row>
+  void MultiplyGated(const Row* x, int64_t rows, const float* bias, const Bf16Matrix* next,
+                     Row* y) const;
 
  private:
   template <typename Row>
   using ProductOf =
       std::conditional_t<std::is_same_v<Row, PanelProduct::Row>, PanelProduct, AmxProduct>;
 
+  // at::Tensor's Multiply with rows of this type.
+  template <typename Row>
+  at::Tensor MultiplyAs(const at::Tensor& x, const float* bias) const;
+  // Calls run(product, begin, end, after) for each thread's panels; after: what it reads next.
+  template <typename Row, typename Run>
+  void RunPanels(const Bf16Matrix* next, const Run& run) const;
   // What the calling thread reads first, within RunTogether.
   const Bf16* FirstOfThread() const;
 
   const Bf16Product product_;
+  const bool gated_;
   const int64_t out_;
   const int64_t in_;
   const int64_t panels_;

@@ -62,7 +62,8 @@ class CpuModel final : public Model {
       layer.mlp_norm = from.mlp_norm;
       layer.qkv.emplace(from.qkv.weight, from.qkv.bias, weight_type_);
       layer.output.emplace(from.output.weight, from.output.bias, weight_type_);
-      layer.gate_up.emplace(from.gate_up.weight, from.gate_up.bias, weight_type_);
+      layer.gate_up.emplace(from.gate_up.weight, from.gate_up.bias, weight_type_,
+                            Activation::kSiluGate);
       layer.down.emplace(from.down.weight, from.down.bias, weight_type_);
       if (!weights.status().ok()) return weights.status();
     }
@@ -138,8 +139,7 @@ class CpuModel final : public Model {
     float* block_max;
   };
 
-  // What a pass computes with, all of it allocated before threads begin to share it. Rows are
-  // padded with zeros to what linear layers take at least.
+  // What a pass computes with, all of it allocated before threads begin to share it.
   struct Scratch {
     Scratch(const CpuModel& model, const Batch& batch)
         : wide(model.template RunsTogether<float>()),
@@ -150,25 +150,31 @@ class CpuModel final : public Model {
       const auto count = static_cast<int64_t>(batch.rows.size());
       const auto logit_count = static_cast<int64_t>(batch.logit_rows.size());
       const int64_t least = model.head_->least_rows();
-      const int64_t padded = std::max(count, least);
       const int64_t q_width = config.heads * config.head_dim;
       const auto options = at::TensorOptions().dtype(kType);
       const auto taken = at::TensorOptions().dtype(wide ? at::kFloat : kType);
-      residual = at::zeros({padded, config.hidden_size}, at::kFloat);
-      x = at::zeros({padded, config.hidden_size}, taken);
+      // Rows are written before they are read; behind them are zeros, as many as linear layers take
+      // at least.
+      const auto padded = [least](int64_t rows, int64_t width, const at::TensorOptions& type) {
+        at::Tensor made = at::empty({std::max(rows, least), width}, type);
+        // at::zeros would start LibTorch's threads, which spin beside those that share the pass.
+        if (rows < least) made.narrow(0, rows, least - rows).zero_();
+        return made;
+      };
+      residual = padded(count, config.hidden_size, at::kFloat);
+      x = padded(count, config.hidden_size, taken);
       q = at::empty({count, q_width}, at::kFloat);
-      mixed = at::zeros({padded, q_width}, taken);
-      activated = at::zeros({padded, config.intermediate_size}, taken);
+      mixed = padded(count, q_width, taken);
       if (logit_count > 0) {
-        last = at::zeros({std::max(logit_count, least), config.hidden_size}, taken);
+        last = padded(logit_count, config.hidden_size, taken);
       }
       if (!together) return;
       const auto made_by = [&](const std::optional<PackedLinear>& linear, int64_t made) {
-        return at::empty({made, linear->out_features()}, options);
+        return at::empty({made, linear->width()}, options);
       };
       const Layer& layer = model.layers_.front();
       qkv = made_by(layer.qkv, count);
-      gate_up = made_by(layer.gate_up, count);
+      activated = at::empty({count, layer.gate_up->width()}, taken);
       delta = made_by(layer.down, count);
       logits = made_by(model.head_, logit_count);
     }
@@ -180,14 +186,13 @@ class CpuModel final : public Model {
     at::Tensor residual;  // fp32 [rows, hidden]
     at::Tensor q;         // fp32 [rows, heads * head_dim]
     // What linear layers take: T, but in fp32 if wide.
-    at::Tensor x;          // [rows, hidden]
-    at::Tensor mixed;      // as q
-    at::Tensor activated;  // [rows, intermediate]
-    at::Tensor last;       // [logit rows, hidden]
+    at::Tensor x;      // [rows, hidden]
+    at::Tensor mixed;  // as q
+    at::Tensor last;   // [logit rows, hidden]
     // What linear layers return: theirs, or allocated here if they run together.
     at::Tensor qkv;
-    at::Tensor gate_up;
-    at::Tensor delta;  // what the last block adds to the residual stream
+    at::Tensor activated;  // [rows, intermediate], what the next takes
+    at::Tensor delta;      // what the last block adds to the residual stream
     at::Tensor logits;
     AttentionScratch attention;
   };
@@ -221,9 +226,12 @@ class CpuModel final : public Model {
       Apply<In, kTogether>(*layer.output, *layer.gate_up, scratch.mixed, scratch.delta);
       AddRmsNorm(Data<T>(scratch.delta), Data<float>(layer.mlp_norm), eps, count, hidden, h,
                  Data<In>(scratch.x));
-      Apply<In, kTogether>(*layer.gate_up, *layer.down, scratch.x, scratch.gate_up);
-      SiluMultiply(Data<T>(scratch.gate_up), count, config_.intermediate_size,
-                   Data<In>(scratch.activated));
+      if constexpr (kTogether) {
+        layer.gate_up->ForwardGatedTogether(Data<In>(scratch.x), scratch.x.size(0), *layer.down,
+                                            Data<In>(scratch.activated));
+      } else {
+        scratch.activated = layer.gate_up->Forward(scratch.x);
+      }
       const bool last = i + 1 == config_.layers;
       Apply<In, kTogether>(*layer.down, last ? *head_ : *layers_[i + 1].qkv, scratch.activated,
                            scratch.delta);

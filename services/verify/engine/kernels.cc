@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "services/verify/engine/parallel.h"
+#include "services/verify/engine/silu.h"
 
 namespace strata::engine {
 namespace {
@@ -92,14 +93,12 @@ STRATA_INLINE void SiluMultiplyRows(const T* gate_up, int64_t begin, int64_t end
     const T* gate = gate_up + r * 2 * width;
     const T* up = gate + width;
     for (int64_t i = 0; i < width; i += kWidth) {
-      typename Vectors<kWidth>::F32 g, u, e;
+      typename Vectors<kWidth>::F32 g, u, y;
       FetchAhead(gate + i);
       FetchAhead(up + i);
       Load(gate + i, g);
       Load(up + i, u);
-      const auto negative = -g;
-      Exp(negative, e);
-      const auto y = g / (e + 1.0f) * u;
+      SiluTimes(g, u, y);
       StoreRounded<T>(y, out + r * width + i);
     }
   }
@@ -126,18 +125,19 @@ STRATA_AVX512 void SiluMultiplyAvx512(const T* gate_up, int64_t begin, int64_t e
 }
 #endif
 
-template <typename T, typename Out>
+template <int kWidth, typename T, typename Out>
 STRATA_INLINE void RotateInVectors(const float* cosine, const float* sine, int64_t dim, float scale,
                                    const T* x, Out* out) {
   const int64_t half = dim / 2;
-  for (int64_t i = 0; i < half; i += kLanes) {
-    F32x8 a, b, c, s;
+  using F32 = typename Vectors<kWidth>::F32;
+  for (int64_t i = 0; i < half; i += kWidth) {
+    F32 a, b, c, s;
     Load(x + i, a);
     Load(x + half + i, b);
     Load(cosine + i, c);
     Load(sine + i, s);
-    const F32x8 low = (a * c - b * s) * scale;
-    const F32x8 high = (b * c + a * s) * scale;
+    const F32 low = (a * c - b * s) * scale;
+    const F32 high = (b * c + a * s) * scale;
     Store(low, out + i);
     Store(high, out + half + i);
   }
@@ -145,16 +145,24 @@ STRATA_INLINE void RotateInVectors(const float* cosine, const float* sine, int64
 
 STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t dim, float scale,
                               const float* x, float* out) {
-  RotateInVectors(cosine, sine, dim, scale, x, out);
+  RotateInVectors<kLanes>(cosine, sine, dim, scale, x, out);
 }
 STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t dim, float scale,
                               const Bf16* x, float* out) {
-  RotateInVectors(cosine, sine, dim, scale, x, out);
+  RotateInVectors<kLanes>(cosine, sine, dim, scale, x, out);
 }
 STRATA_CLONES void RotateHead(const float* cosine, const float* sine, int64_t dim, float scale,
                               const Bf16* x, Bf16* out) {
-  RotateInVectors(cosine, sine, dim, scale, x, out);
+  RotateInVectors<kLanes>(cosine, sine, dim, scale, x, out);
 }
+
+#if defined(__x86_64__)
+template <typename T, typename Out>
+STRATA_AVX512 void RotateHeadAvx512(const float* cosine, const float* sine, int64_t dim,
+                                    float scale, const T* x, Out* out) {
+  RotateInVectors<16>(cosine, sine, dim, scale, x, out);
+}
+#endif
 
 STRATA_CLONES void WidenBf16(const Bf16* from, int64_t count, float* to) {
   int64_t i = 0;
@@ -265,6 +273,12 @@ void SiluMultiply(const T* gate_up, int64_t rows, int64_t width, Out* out) {
 template <typename T, typename Out>
 void RotateHalves(const float* cosine, const float* sine, int64_t dim, float scale, const T* x,
                   Out* out) {
+#if defined(__x86_64__)
+  if (HasAvx512() && dim % 32 == 0) {
+    RotateHeadAvx512(cosine, sine, dim, scale, x, out);
+    return;
+  }
+#endif
   RotateHead(cosine, sine, dim, scale, x, out);
 }
 

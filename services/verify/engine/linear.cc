@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include "services/verify/engine/kernels.h"
+
 namespace strata::engine {
 namespace {
 
@@ -64,12 +66,16 @@ bool SameBits(const at::Tensor& a, const at::Tensor& b) {
 
 }  // namespace
 
-PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type)
-    : in_(weight.size(1)), out_(weight.size(0)), type_(weight.scalar_type()) {
+PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type,
+                           Activation activation)
+    : in_(weight.size(1)),
+      out_(weight.size(0)),
+      type_(weight.scalar_type()),
+      activation_(activation) {
   if (type == WeightType::kInt8) {
     quantized_.emplace(weight);
   } else if (type_ == at::kBFloat16 && !PrefersOneDnn()) {
-    bf16_.emplace(weight);
+    bf16_.emplace(weight, BestBf16Product(), activation == Activation::kSiluGate);
   } else {
     packed_ = Reorder(weight.contiguous());
   }
@@ -79,14 +85,27 @@ PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Wei
 int64_t PackedLinear::least_rows() const { return bf16_ ? 1 : kOneDnnLeastRows; }
 
 at::Tensor PackedLinear::Run(const at::Tensor& x) const {
-  if (packed_.defined()) return Multiply(x, packed_, bias_);
-  return quantized_ ? quantized_->Multiply(x, bias()) : bf16_->Multiply(x, bias());
+  if (bf16_) return bf16_->Multiply(x, bias());
+  const at::Tensor y = quantized_ ? quantized_->Multiply(x, bias()) : Multiply(x, packed_, bias_);
+  return activation_ == Activation::kNone ? y : Activated(y);
+}
+
+at::Tensor PackedLinear::Activated(const at::Tensor& gate_up) const {
+  const int64_t rows = gate_up.size(0);
+  at::Tensor y = at::empty({rows, width()}, gate_up.options());
+  if (type_ == at::kFloat) {
+    SiluMultiply(gate_up.const_data_ptr<float>(), rows, width(), y.data_ptr<float>());
+  } else {
+    SiluMultiply(static_cast<const Bf16*>(gate_up.const_data_ptr()), rows, width(),
+                 static_cast<Bf16*>(y.data_ptr()));
+  }
+  return y;
 }
 
 at::Tensor PackedLinear::Forward(const at::Tensor& x) const {
   const int64_t rows = x.size(0);
   if (rows <= (pairs_ ? 2 : kBlockRows)) return Run(x);
-  at::Tensor y = at::empty({rows, out_}, x.options());
+  at::Tensor y = at::empty({rows, width()}, x.options());
   if (!pairs_) {
     for (int64_t at = 0; at < rows;) {
       int64_t count = std::min(kBlockRows, rows - at);

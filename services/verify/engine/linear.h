@@ -14,8 +14,15 @@ namespace strata::engine {
 // How the weights of linear layers are held: in the activations' type, or in 8 bits.
 enum class WeightType { kNative, kInt8 };
 
-// y = x W^T + b with the weight packed once: for Bf16Matrix if it is in bf16, but where oneDNN's
-// product is the faster one (AMD's AVX512-BF16), else for oneDNN.
+// What is done with a linear layer's result.
+enum class Activation {
+  kNone,
+  // Half of it are gates, which come first: silu(gate) * up is left, half as wide.
+  kSiluGate,
+};
+
+// y = x W^T + b, and what follows, with the weight packed once: for Bf16Matrix if it is in bf16,
+// but where oneDNN's product is the faster one (AMD's AVX512-BF16), else for oneDNN.
 //
 // Row invariance: oneDNN's vector products give a row the same bits for every number of rows from
 // two up, but one row alone may take another path (a matrix-vector product). Callers therefore pass
@@ -24,12 +31,14 @@ enum class WeightType { kNative, kInt8 };
 // makes it hold by construction.
 class PackedLinear {
  public:
-  // weight: [out, in]; bias: [out] or undefined. Both in the activations' type.
-  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type);
+  // weight: [out, in]; bias: [out] or undefined. Both in the rows' type. With kSiluGate `out` is a
+  // multiple of 32.
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, WeightType type,
+               Activation activation = Activation::kNone);
 
   // Fewer rows cost as much as so many, or more.
   int64_t least_rows() const;
-  // x: [rows >= least_rows(), in], contiguous. Returns [rows, out].
+  // x: [rows >= least_rows(), in], contiguous. Returns [rows, width()].
   at::Tensor Forward(const at::Tensor& x) const;
 
   // Whether ForwardTogether may be called with rows of this type, Bf16 or float: oneDNN starts
@@ -38,11 +47,15 @@ class PackedLinear {
   bool runs_together() const {
     return bf16_ && bf16_->takes<Row>() && !pairs_;
   }
-  // Forward within RunTogether. x: [rows, in], bf16 or bf16 in fp32; y: bf16 [rows, out]; next: the
-  // layer whose weights will be read next, to begin with.
+  // Forward within RunTogether. x: [rows, in], bf16 or bf16 in fp32; y: [rows, width()], bf16, or
+  // as x with kSiluGate; next: the layer whose weights will be read next, to begin with.
   template <typename Row>
   void ForwardTogether(const Row* x, int64_t rows, const PackedLinear& next, Bf16* y) const {
     bf16_->Multiply(x, rows, bias(), &*next.bf16_, y);
+  }
+  template <typename Row>
+  void ForwardGatedTogether(const Row* x, int64_t rows, const PackedLinear& next, Row* y) const {
+    bf16_->MultiplyGated(x, rows, bias(), &*next.bf16_, y);
   }
 
   // Runs random rows in many groupings and compares every bit.
@@ -52,15 +65,19 @@ class PackedLinear {
 
   int64_t in_features() const { return in_; }
   int64_t out_features() const { return out_; }
+  // Of a row of what Forward returns.
+  int64_t width() const { return activation_ == Activation::kNone ? out_ : out_ / 2; }
 
  private:
   at::Tensor Run(const at::Tensor& x) const;
+  at::Tensor Activated(const at::Tensor& gate_up) const;
   // Or null. Not beside packed_.
   const float* bias() const { return bias_ ? bias_->const_data_ptr<float>() : nullptr; }
 
   const int64_t in_;
   const int64_t out_;
   const at::ScalarType type_;
+  const Activation activation_;
   // One of the three.
   at::Tensor packed_;
   std::optional<QuantizedMatrix> quantized_;

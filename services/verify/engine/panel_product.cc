@@ -4,12 +4,14 @@
 #include <cstring>
 #include <utility>
 
+#include "services/verify/engine/silu.h"
 #include "services/verify/engine/simd.h"
 
 namespace strata::engine {
 namespace {
 
 using Ahead = PanelProduct::Ahead;
+using Gated = PanelProduct::Gated;
 
 // kRows rows with one panel, whose sums, two vectors a row, stay in registers.
 template <int kLanes, int kRows>
@@ -48,12 +50,35 @@ STRATA_INLINE void RunTile(const float* x, int64_t in, const Bf16* weights, cons
   }
 }
 
+// One vector; bias: of it, or null.
+template <typename F32>
+STRATA_INLINE void AddAndRound(const float* sums, const float* bias, F32& out) {
+  F32 b{};
+  Load(sums, out);
+  if (bias != nullptr) Load(bias, b);
+  out += b;
+  StoreRounded<Bf16>(out, reinterpret_cast<float*>(&out));
+}
+
+template <int kLanes>
+STRATA_INLINE void StoreGatedRows(const Gated& gated) {
+  using F32 = typename Vectors<kLanes>::F32;
+  for (int64_t r = 0; r < gated.rows; ++r) {
+    F32 gate, up, product;
+    AddAndRound(gated.sums + r * 2 * kLanes, gated.gate_bias, gate);
+    AddAndRound(gated.sums + r * 2 * kLanes + kLanes, gated.up_bias, up);
+    SiluTimes(gate, up, product);
+    StoreRounded<Bf16>(product, gated.y + r * gated.width);
+  }
+}
+
 // A way to compute tiles: its lanes, the rows of the largest (what the registers hold with two
 // vectors of sums each, 16 of them or 32), and each tile as a function of its own: inlined into
 // one, their sums do not stay in registers.
 struct AnyCpu {
   static constexpr int kLanes = 8;
   static constexpr int kMostRows = 6;
+  static void StoreGated(const Gated& gated) { StoreGatedRows<kLanes>(gated); }
   template <int kRows>
   static void Tile(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
                    float* sums) {
@@ -65,6 +90,9 @@ struct AnyCpu {
 struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kMostRows = 6;
+  __attribute__((target("avx2,fma"))) static void StoreGated(const Gated& gated) {
+    StoreGatedRows<kLanes>(gated);
+  }
   template <int kRows>
   __attribute__((target("avx2,fma"))) static void Tile(const float* x, int64_t in,
                                                        const Bf16* weights, const Ahead& ahead,
@@ -76,6 +104,7 @@ struct Avx2 {
 struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kMostRows = 12;
+  STRATA_AVX512 static void StoreGated(const Gated& gated) { StoreGatedRows<kLanes>(gated); }
   template <int kRows>
   STRATA_AVX512 static void Tile(const float* x, int64_t in, const Bf16* weights,
                                  const Ahead& ahead, float* sums) {
@@ -118,7 +147,8 @@ STRATA_CLONES void StoreSums(const float* sums, int64_t rows, int64_t stride, in
 template <typename Way>
 PanelProduct PanelProduct::Of() {
   return PanelProduct(2 * Way::kLanes, Way::kMostRows,
-                      TilesOf<Way>(std::make_integer_sequence<int, Way::kMostRows>()));
+                      TilesOf<Way>(std::make_integer_sequence<int, Way::kMostRows>()),
+                      &Way::StoreGated);
 }
 
 std::vector<PanelProduct> PanelProduct::All() {
@@ -136,16 +166,15 @@ const PanelProduct& PanelProduct::Best() {
   return best;
 }
 
-void PanelProduct::Run(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
-                       const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const {
+template <typename Store>
+void PanelProduct::RunPanels(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
+                             const Bf16* weights, const Bf16* after, const Store& store) const {
   // Tiles of about one size: eight rows are four and four, not six and two.
   const int64_t tiles = (shape.rows + most_rows_ - 1) / most_rows_;
   const int64_t panel_bytes = outputs_ * static_cast<int64_t>(sizeof(Bf16));
   float sums[kMostSums];
   for (int64_t panel = begin; panel < end; ++panel) {
-    const int64_t first = panel * outputs_;
-    const int64_t outputs = std::min(outputs_, shape.out - first);
-    const Bf16* const own = weights + first * shape.in;
+    const Bf16* const own = weights + panel * outputs_ * shape.in;
     const Bf16* const next = panel + 1 < end    ? own + outputs_ * shape.in
                              : after != nullptr ? after
                                                 : own;
@@ -155,10 +184,36 @@ void PanelProduct::Run(const ProductShape& shape, int64_t begin, int64_t end, co
       const Ahead ahead = {reinterpret_cast<const char*>(next + outputs_ * shape.in * tile / tiles),
                            (panel_bytes + tiles - 1) / tiles};
       tiles_[rows - 1](x + row * shape.in, shape.in, own, ahead, sums);
-      StoreSums(sums, rows, outputs_, outputs, bias == nullptr ? nullptr : bias + first, shape.out,
-                y + row * shape.out + first);
+      store(sums, row, rows, panel);
     }
   }
+}
+
+void PanelProduct::Run(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
+                       const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const {
+  RunPanels(shape, begin, end, x, weights, after,
+            [&](const float* sums, int64_t row, int64_t rows, int64_t panel) {
+              const int64_t first = panel * outputs_;
+              StoreSums(sums, rows, outputs_, std::min(outputs_, shape.out - first),
+                        bias == nullptr ? nullptr : bias + first, shape.out,
+                        y + row * shape.out + first);
+            });
+}
+
+void PanelProduct::RunGated(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
+                            const Bf16* weights, const float* bias, const Bf16* after,
+                            float* y) const {
+  const int64_t width = shape.out / 2;
+  RunPanels(shape, begin, end, x, weights, after,
+            [&](const float* sums, int64_t row, int64_t rows, int64_t panel) {
+              const int64_t first = panel * (outputs_ / 2);
+              store_gated_({.sums = sums,
+                            .rows = rows,
+                            .gate_bias = bias == nullptr ? nullptr : bias + first,
+                            .up_bias = bias == nullptr ? nullptr : bias + width + first,
+                            .width = width,
+                            .y = y + row * width + first});
+            });
 }
 
 }  // namespace strata::engine

@@ -32,6 +32,10 @@ class PanelProduct {
   // after: weights that the thread will read next, or null.
   void Run(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
            const Bf16* weights, const float* bias, const Bf16* after, Bf16* y) const;
+  // The same, and then silu(gate) * up (ProductShape). y: [rows, out / 2], rounded to bf16; bias:
+  // gates first.
+  void RunGated(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
+                const Bf16* weights, const float* bias, const Bf16* after, float* y) const;
 
   // What a pass over one panel fetches of the next one meanwhile: memory would stand still while
   // all but the first compute with weights from the cache, and then be waited for. (EPYC 7003, in
@@ -43,17 +47,33 @@ class PanelProduct {
   // x: [rows, in], rows as many as the function is for; weights: one panel; sums: [rows, outputs].
   using Tile = void (*)(const float* x, int64_t in, const Bf16* weights, const Ahead& ahead,
                         float* sums);
+  // Of one gated panel: sums [rows, panel_outputs()]; its biases or nulls; y: its first output of
+  // the first row, [rows, width].
+  struct Gated {
+    const float* sums;
+    int64_t rows;
+    const float* gate_bias;
+    const float* up_bias;
+    int64_t width;
+    float* y;
+  };
+  using StoreGated = void (*)(const Gated& gated);
 
  private:
   template <typename Way>
   static PanelProduct Of();
   // tiles: of 1, 2, … most_rows rows; of static storage.
-  PanelProduct(int64_t outputs, int64_t most_rows, const Tile* tiles)
-      : outputs_(outputs), most_rows_(most_rows), tiles_(tiles) {}
+  PanelProduct(int64_t outputs, int64_t most_rows, const Tile* tiles, StoreGated store_gated)
+      : outputs_(outputs), most_rows_(most_rows), tiles_(tiles), store_gated_(store_gated) {}
+  // store(sums, row, rows, panel): takes a panel's sums of rows from `row` on.
+  template <typename Store>
+  void RunPanels(const ProductShape& shape, int64_t begin, int64_t end, const float* x,
+                 const Bf16* weights, const Bf16* after, const Store& store) const;
 
   int64_t outputs_;
   int64_t most_rows_;
   const Tile* tiles_;
+  StoreGated store_gated_;
 };
 
 }  // namespace strata::engine
