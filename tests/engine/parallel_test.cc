@@ -5,11 +5,15 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <ctime>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <set>
 #include <thread>
 #include <vector>
+
+#include "services/verify/engine/team_threads.h"
 
 namespace strata::engine {
 namespace {
@@ -99,9 +103,106 @@ TEST(ParallelTest, TogetherThreadsTellWhereTheirTimeWent) {
 
 TEST(ParallelTest, LoopsAfterwardsAreOfTheirOwn) {
   RunTogether([] {});
-  int64_t count = 0;
-  ParallelFor(8, 8, [&](int64_t begin, int64_t end) { count += end - begin; });
-  EXPECT_EQ(count, 8);
+  int64_t small = 0;
+  ParallelFor(8, 8, [&](int64_t begin, int64_t end) { small += end - begin; });
+  EXPECT_EQ(small, 8);
+  for (const int64_t count : {1, 2, 7, 1000}) {
+    std::vector<std::atomic<int>> visits(static_cast<size_t>(count));
+    ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+      EXPECT_GE(ThreadIndex(), 0);
+      EXPECT_LT(ThreadIndex(), ThreadCount());
+      for (int64_t i = begin; i < end; ++i) ++visits[static_cast<size_t>(i)];
+    });
+    for (const auto& visit : visits) EXPECT_EQ(visit, 1);
+  }
+}
+
+TEST(ParallelTest, LoopsThrowWhatAPartThrows) {
+  RunTogether([] {});
+  for (const int64_t thrower : {0, 63}) {
+    const auto loop = [&](int64_t begin, int64_t end) {
+      if (begin <= thrower && thrower < end) throw std::bad_alloc();
+    };
+    EXPECT_THROW(ParallelFor(64, 1, loop), std::bad_alloc);
+  }
+  // And are whole afterwards.
+  std::atomic<int64_t> sum = 0;
+  ParallelFor(64, 1, [&](int64_t begin, int64_t end) { sum += end - begin; });
+  EXPECT_EQ(sum, 64);
+}
+
+TEST(ParallelTest, ALoopInALoopStaysOnItsThread) {
+  RunTogether([] {});
+  std::atomic<int64_t> sum = 0;
+  ParallelFor(64, 1, [&](int64_t, int64_t) {
+    ParallelFor(1000, 1, [&, caller = std::this_thread::get_id()](int64_t begin, int64_t end) {
+      EXPECT_EQ(std::this_thread::get_id(), caller);
+      sum += end - begin;
+    });
+  });
+  EXPECT_EQ(sum % 1000, 0);
+  EXPECT_GE(sum, 1000);
+}
+
+// Its team ends with it.
+TEST(ParallelTest, EachThreadHasItsOwnTeam) {
+  std::atomic<int> members = 0;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 3; ++i) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 20; ++round) {
+        RunTogether([&] {
+          ParallelFor(64, 1, [](int64_t, int64_t) {});
+          ++members;
+        });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(members, 3 * 20 * ThreadCount());
+}
+
+TEST(TeamThreadsTest, EachMemberIsCalledOnce) {
+  TeamThreads team;
+  for (const int count : {0, 3, 1}) {
+    team.Grow(count);
+    for (int members = 1; members <= team.count() + 1; ++members) {
+      std::vector<int> calls(static_cast<size_t>(members));
+      std::mutex mutex;
+      std::set<std::thread::id> threads;
+      team.Run(members, [&](int member) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        ++calls[static_cast<size_t>(member)];
+        threads.insert(std::this_thread::get_id());
+      });
+      EXPECT_EQ(calls, std::vector<int>(static_cast<size_t>(members), 1));
+      EXPECT_EQ(threads.size(), static_cast<size_t>(members));
+    }
+  }
+  EXPECT_EQ(team.count(), 3);
+}
+
+// One that has been asleep, and one that is called before it is.
+TEST(TeamThreadsTest, AreWokenFromSleep) {
+  TeamThreads team;
+  team.Grow(1);
+  int calls = 0;
+  for (int i = 0; i < 200; ++i) {
+    if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    team.Run(2, [&](int member) { calls += member; });
+    EXPECT_EQ(calls, i + 1);
+  }
+}
+
+// They keep no core from others: OpenMP's threads spin for milliseconds.
+TEST(TeamThreadsTest, SleepWhenThereIsNothingToDo) {
+  const auto cpu_seconds = [] { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; };
+  TeamThreads team;
+  team.Grow(2);
+  team.Run(3, [](int) {});
+  const double before = cpu_seconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_LT(cpu_seconds() - before, 0.25);
 }
 
 }  // namespace

@@ -31,8 +31,9 @@ struct EngineOptions {
   std::string device = "cpu";
   // On CUDA: replay steps as CUDA graphs. The same bits either way; off, to look for faults.
   bool cuda_graphs = true;
-  // LibTorch's threads, for passes on the CPU and for ParallelFor; 0 takes one a core, and where a
-  // GPU computes the passes, four at most: idle ones spin for a while.
+  // Threads of LibTorch and of RunTogether, for passes on the CPU and for ParallelFor; 0 takes one
+  // a core, and where a GPU computes the passes, four at most: idle ones of LibTorch spin for a
+  // while.
   int threads = 0;
   // Room in the KV cache, in tokens over all sequences; rounded up to whole pages.
   int64_t kv_tokens = 16384;

@@ -3,11 +3,17 @@
 #include <ATen/Parallel.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <memory>
 #include <vector>
+
+#include "services/verify/engine/spin.h"
+#include "services/verify/engine/team_threads.h"
 
 #if !defined(_OPENMP)
 #error "compile this file for OpenMP: at::parallel_for is a plain loop without"
@@ -29,8 +35,7 @@ void __tsan_release(void* address);
 namespace strata::engine {
 namespace {
 
-// Where the members of a team meet. (OpenMP's own barrier makes a system call each time, whether
-// anybody sleeps or not: 270 in a pass of SmolLM2.)
+// Where the members of a team meet.
 class Meeting {
  public:
   // Returns when all of so many members have come here.
@@ -42,22 +47,12 @@ class Meeting {
       round_.notify_all();
       return;
     }
-    for (int i = 0; i < spins_; ++i) {
-      if (round_.load(std::memory_order_acquire) != round) return;
-      Pause();
-    }
-    while (round_.load(std::memory_order_acquire) == round) round_.wait(round);
+    AwaitChange(round_, round, spins_);
   }
 
  private:
   // Under a millisecond: the others take no longer, unless another process holds a core.
   static constexpr int kSpins = 10'000;
-
-  static void Pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
 
   // Where members share cores, who waits keeps others from coming.
   const int spins_ = ThreadCount() <= omp_get_num_procs() ? kSpins : 0;
@@ -85,6 +80,28 @@ struct Team {
 };
 constinit thread_local Team team;
 
+// Of a thread that has been in RunTogether.
+thread_local std::unique_ptr<TeamThreads> team_threads;
+// Of the calling thread in a loop that they share outside of RunTogether; -1: not in one.
+constinit thread_local int loop_member = -1;
+
+// A loop in so many parts. Throws what a part throws, one of them if several do.
+void ParallelForInTeam(int64_t count, int parts, internal::PartBody call, const void* body) {
+  std::vector<std::exception_ptr> thrown(static_cast<size_t>(parts));
+  team_threads->Run(parts, [&](int member) {
+    loop_member = member;
+    try {
+      call(body, count * member / parts, count * (member + 1) / parts);
+    } catch (...) {
+      thrown[static_cast<size_t>(member)] = std::current_exception();
+    }
+    loop_member = -1;
+  });
+  for (const std::exception_ptr& exception : thrown) {
+    if (exception) std::rethrow_exception(exception);
+  }
+}
+
 // Where a member's part of [0, count) begins; of the one behind the last: count.
 int64_t BeginOf(int64_t count, int member) { return count * member / team.members; }
 
@@ -92,7 +109,10 @@ int64_t BeginOf(int64_t count, int member) { return count * member / team.member
 
 int ThreadCount() { return team.members > 0 ? team.members : at::get_num_threads(); }
 
-int ThreadIndex() { return team.members > 0 ? team.member : at::get_thread_num(); }
+int ThreadIndex() {
+  if (team.members > 0) return team.member;
+  return loop_member >= 0 ? loop_member : at::get_thread_num();
+}
 
 int64_t PartBegin(int64_t count) { return BeginOf(count, team.member); }
 
@@ -107,8 +127,14 @@ void internal::ParallelFor(int64_t count, int64_t grain, Work work, PartBody cal
     team.Spent(Work::kWaiting);
     return;
   }
-  if (count <= grain) {
+  if (count <= grain || loop_member >= 0) {
     if (count > 0) call(body, 0, count);
+    return;
+  }
+  if (team_threads != nullptr) {
+    const int64_t most = std::min(ThreadCount(), team_threads->count() + 1);
+    const int64_t parts = std::min((count + grain - 1) / grain, most);
+    ParallelForInTeam(count, static_cast<int>(parts), call, body);
     return;
   }
   char fork = 0;
@@ -123,25 +149,17 @@ void internal::ParallelFor(int64_t count, int64_t grain, Work work, PartBody cal
 }
 
 WorkSeconds internal::RunTogether(MemberBody call, const void* body) {
-  char fork = 0;
-  char join = 0;
+  if (team_threads == nullptr) team_threads = std::make_unique<TeamThreads>();
+  team_threads->Grow(ThreadCount() - 1);
+  const int members = std::min(ThreadCount(), team_threads->count() + 1);
   Meeting meeting;
-  const int threads = ThreadCount();
-  std::vector<WorkSeconds> by_member(static_cast<size_t>(threads));
-  STRATA_TSAN_RELEASE(&fork);
-#pragma omp parallel num_threads(threads)
-  {
-    STRATA_TSAN_ACQUIRE(&fork);
-    team = {.member = omp_get_thread_num(),
-            .members = omp_get_num_threads(),
-            .meeting = &meeting,
-            .since = Clock::now()};
+  std::vector<WorkSeconds> by_member(static_cast<size_t>(members));
+  team_threads->Run(members, [&](int member) {
+    team = {.member = member, .members = members, .meeting = &meeting, .since = Clock::now()};
     call(body);
-    by_member[static_cast<size_t>(team.member)] = team.seconds;
+    by_member[static_cast<size_t>(member)] = team.seconds;
     team = {};
-    STRATA_TSAN_RELEASE(&join);
-  }
-  STRATA_TSAN_ACQUIRE(&join);
+  });
   WorkSeconds sum = {};
   for (const WorkSeconds& seconds : by_member) {
     for (size_t kind = 0; kind < kWorkKinds; ++kind) sum[kind] += seconds[kind];

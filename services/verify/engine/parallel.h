@@ -7,8 +7,8 @@
 
 namespace strata::engine {
 
-// Most threads that share the work of a ParallelFor or RunTogether called here: LibTorch's intra-op
-// threads.
+// Most threads that share the work of a ParallelFor or RunTogether called here: as many as LibTorch
+// has intra-op threads.
 int ThreadCount();
 // Of the calling one, in a body of either: below what ThreadCount() was outside.
 int ThreadIndex();
@@ -23,9 +23,11 @@ using MemberBody = void (*)(const void* body);
 WorkSeconds RunTogether(MemberBody call, const void* body);
 }  // namespace internal
 
-// Calls body(begin, end) on parts of [0, count) of at least `grain`, on LibTorch's
-// intra-op threads; on the calling thread alone if there is one part. Starting threads costs
-// microseconds on idle cores and milliseconds on busy ones, so grain should be generous.
+// Calls body(begin, end) on parts of [0, count) of at least `grain`, on the threads of RunTogether
+// where the calling thread has been in that, else on LibTorch's intra-op threads (which spin when
+// they are done, so that one may not use both in turns); on the calling thread alone if there is
+// one part or it is in such a body. Throws what a body throws. Starting threads costs microseconds
+// on idle cores and milliseconds on busy ones, so grain should be generous.
 //
 // Within RunTogether: calls it for the calling thread's part, whatever the grain, and returns when
 // all threads have done theirs. There the body must not throw, and `work` is what its time counts
@@ -44,7 +46,8 @@ void ParallelFor(int64_t count, int64_t grain, const Body& body) {
   ParallelFor(count, grain, Work::kOther, body);
 }
 
-// Calls body() on all threads at once, so that a chain of short loops starts threads once. All must
+// Calls body() on the calling thread and its TeamThreads at once, ThreadCount() of them or what
+// the system gives, so that a chain of short loops starts threads once. All must
 // come to the same calls of ParallelFor in the same order; nothing outside of those may write what
 // the threads share. The body must not throw: the others would wait for ever. Returns where the
 // threads' time went, from each one's start to the end of its last ParallelFor.
