@@ -17,6 +17,7 @@ constexpr int64_t kWidenGrainElements = 1 << 17;
 
 // [panels * outputs, inputs], zeros behind the weight's last.
 at::Tensor Pad(const at::Tensor& weight, int64_t outputs, int64_t inputs) {
+  if (weight.size(0) == outputs && weight.size(1) == inputs) return weight.contiguous();
   at::Tensor padded = at::zeros({outputs, inputs}, weight.options());
   padded.narrow(0, 0, weight.size(0)).narrow(1, 0, weight.size(1)).copy_(weight);
   return padded;
