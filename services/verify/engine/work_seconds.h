@@ -9,10 +9,10 @@ namespace strata::engine {
 
 // What threads that compute a pass together spend their time on.
 enum class Work {
-  // Matrix products of linear layers.
+  // Matrix products of linear layers; where threads share a pass, silu(gate) * up with them.
   kProducts,
   kAttention,
-  // Norms, rotation, activations, embeddings, logits.
+  // Norms, rotation, embeddings, logits.
   kOther,
   // For each other: with nothing else on the machine 2 to 12 % of all time; most of it where
   // another process takes a core.
