@@ -23,32 +23,31 @@ at::Tensor Pad(const at::Tensor& weight, int64_t outputs, int64_t inputs) {
   return padded;
 }
 
-at::Tensor Pack(const at::Tensor& weight, const PanelProduct& product) {
+// [panels, 2, outputs / 2, in]. Of a gated weight one half of a panel is of gates and the other of
+// what they are for. No copy: those that are freed again leave holes between the packed weights.
+at::Tensor InPanels(const at::Tensor& weight, int64_t outputs, bool gated) {
   const int64_t in = weight.size(1);
-  const int64_t panels = product.PanelCount(weight.size(0));
+  if (gated) return weight.view({2, -1, outputs / 2, in}).transpose(0, 1);
+  return weight.view({-1, 2, outputs / 2, in});
+}
+
+at::Tensor Pack(const at::Tensor& weight, const PanelProduct& product, bool gated) {
   const int64_t outputs = product.panel_outputs();
-  return Pad(weight, panels * outputs, in)
-      .view({panels, 2, outputs / 2, in})
+  const int64_t panels = product.PanelCount(weight.size(0));
+  return InPanels(Pad(weight, panels * outputs, weight.size(1)), outputs, gated)
       .permute({0, 3, 2, 1})
       .contiguous();
 }
 
-at::Tensor Pack(const at::Tensor& weight, const AmxProduct& product) {
-  const int64_t panels = product.PanelCount(weight.size(0));
+at::Tensor Pack(const at::Tensor& weight, const AmxProduct& product, bool gated) {
   const int64_t outputs = product.panel_outputs();
+  const int64_t panels = product.PanelCount(weight.size(0));
   const int64_t inputs = product.kBlockInputs;
   const int64_t blocks = (weight.size(1) + inputs - 1) / inputs;
-  return Pad(weight, panels * outputs, blocks * inputs)
-      .view({panels, 2, outputs / 2, blocks, inputs / 2, 2})
+  return InPanels(Pad(weight, panels * outputs, blocks * inputs), outputs, gated)
+      .unflatten(-1, {blocks, inputs / 2, 2})
       .permute({0, 3, 1, 4, 2, 5})
       .contiguous();
-}
-
-// Half a panel of gates and half a panel of what they are for, in turns.
-at::Tensor Interleave(const at::Tensor& weight, int64_t panel_outputs) {
-  return weight.view({2, -1, panel_outputs / 2, weight.size(1)})
-      .transpose(0, 1)
-      .reshape(weight.sizes());
 }
 
 }  // namespace
@@ -71,11 +70,7 @@ Bf16Matrix::Bf16Matrix(const at::Tensor& weight, const Bf16Product& product, boo
       out_(weight.size(0)),
       in_(weight.size(1)),
       panels_(std::visit([&](const auto& way) { return way.PanelCount(out_); }, product)),
-      packed_(std::visit(
-          [&](const auto& way) {
-            return Pack(gated ? Interleave(weight, way.panel_outputs()) : weight, way);
-          },
-          product)),
+      packed_(std::visit([&](const auto& way) { return Pack(weight, way, gated); }, product)),
       panel_weights_(packed_.numel() / panels_),
       weights_(static_cast<const Bf16*>(packed_.const_data_ptr())) {}
 

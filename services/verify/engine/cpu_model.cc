@@ -1,6 +1,7 @@
 #include "services/verify/engine/cpu_model.h"
 
 #include <ATen/ATen.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <array>
@@ -68,6 +69,8 @@ class CpuModel final : public Model {
       if (!weights.status().ok()) return weights.status();
     }
     if (!weights.status().ok()) return weights.status();
+    // What the layers were packed from has left holes between them.
+    malloc_trim(0);
     rotary_ = MakeRotaryTable(config_.rope_inverse_frequencies, options.max_positions);
     auto cache = KvCache::Create(options.kv_pages, config_.layers, config_.kv_heads,
                                  config_.head_dim, sizeof(T));
