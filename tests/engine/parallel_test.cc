@@ -165,7 +165,7 @@ TEST(ParallelTest, EachThreadHasItsOwnTeam) {
 TEST(TeamThreadsTest, EachMemberIsCalledOnce) {
   TeamThreads team;
   for (const int count : {0, 3, 1}) {
-    team.Grow(count);
+    team.Grow(count, /*spin=*/true);
     for (int members = 1; members <= team.count() + 1; ++members) {
       std::vector<int> calls(static_cast<size_t>(members));
       std::mutex mutex;
@@ -182,10 +182,13 @@ TEST(TeamThreadsTest, EachMemberIsCalledOnce) {
   EXPECT_EQ(team.count(), 3);
 }
 
+class TeamThreadsSpinTest : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Spin, TeamThreadsSpinTest, testing::Bool());
+
 // One that has been asleep, and one that is called before it is.
-TEST(TeamThreadsTest, AreWokenFromSleep) {
+TEST_P(TeamThreadsSpinTest, AreWokenFromSleep) {
   TeamThreads team;
-  team.Grow(1);
+  team.Grow(1, GetParam());
   int calls = 0;
   for (int i = 0; i < 200; ++i) {
     if (i % 50 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
@@ -197,10 +200,10 @@ TEST(TeamThreadsTest, AreWokenFromSleep) {
 }
 
 // They keep no core from others: OpenMP's threads spin for milliseconds.
-TEST(TeamThreadsTest, SleepWhenThereIsNothingToDo) {
+TEST_P(TeamThreadsSpinTest, SleepWhenThereIsNothingToDo) {
   const auto cpu_seconds = [] { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; };
   TeamThreads team;
-  team.Grow(2);
+  team.Grow(2, GetParam());
   team.Run(3, [](int) {});
   const double before = cpu_seconds();
   std::this_thread::sleep_for(std::chrono::milliseconds(500));

@@ -35,6 +35,9 @@ void __tsan_release(void* address);
 namespace strata::engine {
 namespace {
 
+// Whether so many threads have a core each. If not, one that spins keeps others from working.
+bool HaveCores(int threads) { return threads <= omp_get_num_procs(); }
+
 // Where the members of a team meet.
 class Meeting {
  public:
@@ -54,8 +57,7 @@ class Meeting {
   // Under a millisecond: the others take no longer, unless another process holds a core.
   static constexpr int kSpins = 10'000;
 
-  // Where members share cores, who waits keeps others from coming.
-  const int spins_ = ThreadCount() <= omp_get_num_procs() ? kSpins : 0;
+  const int spins_ = HaveCores(ThreadCount()) ? kSpins : 0;
   // Each on a line of its own.
   alignas(64) std::atomic<int> arrived_ = 0;
   alignas(64) std::atomic<uint32_t> round_ = 0;
@@ -85,13 +87,16 @@ thread_local std::unique_ptr<TeamThreads> team_threads;
 // Of the calling thread in a loop that they share outside of RunTogether; -1: not in one.
 constinit thread_local int loop_member = -1;
 
+// Where one of so many parts of [0, count) begins; the one behind the last: count.
+int64_t BeginOf(int64_t count, int part, int parts) { return count * part / parts; }
+
 // A loop in so many parts. Throws what a part throws, one of them if several do.
 void ParallelForInTeam(int64_t count, int parts, internal::PartBody call, const void* body) {
   std::vector<std::exception_ptr> thrown(static_cast<size_t>(parts));
   team_threads->Run(parts, [&](int member) {
     loop_member = member;
     try {
-      call(body, count * member / parts, count * (member + 1) / parts);
+      call(body, BeginOf(count, member, parts), BeginOf(count, member + 1, parts));
     } catch (...) {
       thrown[static_cast<size_t>(member)] = std::current_exception();
     }
@@ -102,9 +107,6 @@ void ParallelForInTeam(int64_t count, int parts, internal::PartBody call, const 
   }
 }
 
-// Where a member's part of [0, count) begins; of the one behind the last: count.
-int64_t BeginOf(int64_t count, int member) { return count * member / team.members; }
-
 }  // namespace
 
 int ThreadCount() { return team.members > 0 ? team.members : at::get_num_threads(); }
@@ -114,13 +116,13 @@ int ThreadIndex() {
   return loop_member >= 0 ? loop_member : at::get_thread_num();
 }
 
-int64_t PartBegin(int64_t count) { return BeginOf(count, team.member); }
+int64_t PartBegin(int64_t count) { return BeginOf(count, team.member, team.members); }
 
 void internal::ParallelFor(int64_t count, int64_t grain, Work work, PartBody call,
                            const void* body) {
   if (team.members > 0) {
-    const int64_t begin = BeginOf(count, team.member);
-    const int64_t end = BeginOf(count, team.member + 1);
+    const int64_t begin = BeginOf(count, team.member, team.members);
+    const int64_t end = BeginOf(count, team.member + 1, team.members);
     if (begin < end) call(body, begin, end);
     team.Spent(work);
     team.meeting->Await(team.members);
@@ -150,7 +152,7 @@ void internal::ParallelFor(int64_t count, int64_t grain, Work work, PartBody cal
 
 WorkSeconds internal::RunTogether(MemberBody call, const void* body) {
   if (team_threads == nullptr) team_threads = std::make_unique<TeamThreads>();
-  team_threads->Grow(ThreadCount() - 1);
+  team_threads->Grow(ThreadCount() - 1, HaveCores(ThreadCount()));
   const int members = std::min(ThreadCount(), team_threads->count() + 1);
   Meeting meeting;
   std::vector<WorkSeconds> by_member(static_cast<size_t>(members));

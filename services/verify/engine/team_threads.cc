@@ -1,7 +1,5 @@
 #include "services/verify/engine/team_threads.h"
 
-#include <omp.h>
-
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -22,8 +20,8 @@ struct TeamThreads::Helper {
   std::thread thread;
 };
 
-void TeamThreads::Grow(int count) {
-  spins_ = count < omp_get_num_procs() ? kSpins : 0;
+void TeamThreads::Grow(int count, bool spin) {
+  spins_ = spin ? kSpins : 0;
   while (this->count() < count) {
     auto helper = std::make_unique<Helper>();
     const int member = this->count() + 1;

@@ -21,8 +21,9 @@ class TeamThreads {
   TeamThreads(const TeamThreads&) = delete;
   TeamThreads& operator=(const TeamThreads&) = delete;
 
-  // So many at least, but fewer where the system gives no more.
-  void Grow(int count);
+  // So many at least, but fewer where the system gives no more. Those with a core each `spin` a
+  // little before they sleep.
+  void Grow(int count, bool spin);
   int count() const { return static_cast<int>(helpers_.size()); }
 
   // Calls body(member) for members 0 (on the calling thread), 1, … members - 1, each on a thread of
