@@ -383,6 +383,23 @@ TEST_F(GenerateServiceTest, CallsThatSendNothingKeepNobodyOut) {
   }
 }
 
+// Some of them before their request has come.
+TEST_F(GenerateServiceTest, WhoCancelsAtOnceHasMadeNoMistake) {
+  const v1::GenerateRequest request = Good();
+  for (int i = 0; i < 300; ++i) {
+    grpc::ClientContext context;
+    auto stream = stub_->Generate(&context, request);
+    context.TryCancel();
+    EXPECT_EQ(stream->Finish().error_code(), grpc::CANCELLED);
+  }
+  ExpectHealthy();
+  const absl::Time end = absl::Now() + absl::Seconds(30);
+  while (service_->counters().in_flight.value() > 0 && absl::Now() < end) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_EQ(service_->counters().by_status[grpc::INVALID_ARGUMENT].value(), 0u);
+}
+
 TEST_F(GenerateServiceTest, AnyFinalTokenEndsTheAnswer) {
   // What the model says when nothing stops it.
   v1::GenerateRequest request = Good();

@@ -122,7 +122,9 @@ grpc::Status GenerateService::ServeGenerate(grpc::ServerContext* context,
     // Out of memory and the like must not take the service down.
     status = rpc::ToGrpcStatus(absl::InternalError(error.what()));
   }
-  record.End(status);
+  // Without any request its client has left, as a rule, though gRPC does not know it yet: to count
+  // that as a mistake would tell of many that nobody made.
+  record.End(bytes->Valid() ? status : grpc::Status::CANCELLED);
   return status;
 }
 
@@ -169,7 +171,9 @@ grpc::Status GenerateService::Answer(grpc::ServerContext& context,
     v1::GenerateResponse last;
     last.set_finish_reason(ToProto(end->reason));
     FillStatistics(end->stats, seed, *last.mutable_statistics());
-    writer.Write(last);
+    if (sink->cancelled() || !writer.Write(last)) {
+      end->status = absl::CancelledError("the client did not take the answer");
+    }
   }
   record.set_stats(std::move(end->stats), end->reason);
   return rpc::ToGrpcStatus(end->status);
