@@ -102,6 +102,7 @@ int64_t FakeEngine::Pages(int64_t tokens) const {
 
 std::unique_ptr<engine::KvSequence> FakeEngine::NewSequence(
     std::span<const engine::KvPage* const> prefix) {
+  if (throw_on_new_sequence_.exchange(false)) throw std::bad_alloc();
   auto kv = std::make_unique<Kv>(this);
   for (const engine::KvPage* handle : prefix) {
     const std::shared_ptr<Page>& page = static_cast<const Handle*>(handle)->page;
@@ -142,6 +143,9 @@ engine::Status FakeEngine::Forward(std::span<const engine::SequenceInput> inputs
     const Kv& kv = static_cast<const Kv&>(*input.sequence);
     if (kv.broken) return Bad("the prefix is made of pages that do not belong together");
     if (input.tokens.empty()) return Bad("no rows");
+    if (refuse_trees_ && !input.parents.empty()) {
+      return {engine::ErrorCode::kResourceExhausted, "no memory for a tree"};
+    }
     const int64_t end = kv.length() + static_cast<int64_t>(input.tokens.size());
     if (end > info_.max_sequence_length) return Bad("sequence too long");
     if (!input.parents.empty() && input.parents.size() != input.tokens.size()) {

@@ -47,6 +47,10 @@ class FakeEngine final : public engine::Engine {
   size_t most_logit_rows() const { return most_logit_rows_; }
   // The next pass throws, as a library that is out of memory does.
   void ThrowOnce() { throw_once_ = true; }
+  // The next sequence cannot be made: that throws, too.
+  void ThrowOnNewSequence() { throw_on_new_sequence_ = true; }
+  // Passes with a draft tree fail, as they do where there is no memory for a tree's logits.
+  void RefuseTrees() { refuse_trees_ = true; }
   // The commit after so many others is refused.
   void RefuseCommitAfter(int commits) { commits_left_ = commits; }
   // Rows computed so far.
@@ -63,6 +67,8 @@ class FakeEngine final : public engine::Engine {
   std::atomic<int64_t> kept_pages_ = 0;
   std::atomic<int64_t> rows_ = 0;
   std::atomic<bool> throw_once_ = false;
+  std::atomic<bool> throw_on_new_sequence_ = false;
+  std::atomic<bool> refuse_trees_ = false;
   std::atomic<int> commits_left_ = -1;
   size_t widest_ = 0;
   size_t most_logit_rows_ = 0;

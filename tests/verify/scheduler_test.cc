@@ -453,6 +453,53 @@ TEST(Scheduler, ALongPromptHoldsUpNobodyElses) {
   EXPECT_EQ(fast->tokens.size(), 20u);
 }
 
+// More short prompts than a step has rows for, a new one for each that ends.
+TEST(Scheduler, ShortPromptsDoNotKeepALongOneWaitingForEver) {
+  constexpr int kShort = 6;
+  FakeEngine engine(10000, 4096);
+  FakeTokenizer tokenizer;
+  SchedulerOptions options = FixedBudget();
+  options.prefill_chunk = 2;
+  options.prefix_cache_share = 0;
+  Scheduler scheduler(options, engine, tokenizer, Scripted(Oracle));
+  auto slow = std::make_shared<Recorder>();
+  std::atomic<int> answered = 0;
+  const auto submit = [&](size_t prompt, const std::shared_ptr<Recorder>& sink) {
+    GenerationRequest request;
+    request.prompt.assign(prompt, 1);
+    request.max_tokens = 1;
+    ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+  };
+  submit(100, slow);
+  std::vector<std::shared_ptr<Recorder>> shorts;
+  std::function<void()> submit_short = [&] {
+    if (slow->done.HasBeenNotified() || answered > 5000) return;
+    shorts.push_back(std::make_shared<Recorder>());
+    shorts.back()->on_finish = [&] {
+      ++answered;
+      submit_short();
+    };
+    submit(10, shorts.back());
+  };
+  absl::Notification begun;
+  slow->on_finish = [&] { begun.WaitForNotification(); };
+  for (int i = 0; i < kShort; ++i) {
+    shorts.push_back(std::make_shared<Recorder>());
+    shorts.back()->on_finish = [&] {
+      begun.WaitForNotification();
+      ++answered;
+      submit_short();
+    };
+    submit(10, shorts.back());
+  }
+  begun.Notify();
+  slow->done.WaitForNotification();
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
+  // A row a step, beside one for the others.
+  EXPECT_LT(answered, 30);
+  EXPECT_GT(answered, 5);
+}
+
 TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
   FakeEngine engine(100000, 1 << 20);
   FakeTokenizer tokenizer;
@@ -488,6 +535,56 @@ TEST(Scheduler, CancellationFreesAtOnceAndTheQueueIsBounded) {
   EXPECT_TRUE(sinks[1]->tokens.empty());
   EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
   EXPECT_EQ(PagesNotInUse(engine), 100000);
+}
+
+// A tenant that fills the queue keeps nobody else out of it.
+TEST(Scheduler, ACrowdMakesWayInAFullQueue) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  SchedulerOptions options = FixedBudget();
+  options.max_batch = 1;
+  options.max_queue = 4;
+  absl::Notification drafting, go;
+  Scheduler scheduler(options, engine, tokenizer, Scripted([&](const DraftQuery&) {
+                        if (!drafting.HasBeenNotified()) drafting.Notify();
+                        go.WaitForNotification();
+                        return DraftReply();
+                      }));
+  const auto submit = [&](const std::string& tenant, const std::shared_ptr<Recorder>& sink) {
+    GenerationRequest request = Request(5, false);
+    request.final_tokens.clear();
+    request.tenant = tenant;
+    return scheduler.Submit(request, sink);
+  };
+  std::vector<std::shared_ptr<Recorder>> crowd, few;
+  for (int i = 0; i < 5; ++i) {
+    crowd.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(submit("crowd", crowd.back()).ok());
+    // The first runs, the others wait.
+    if (i == 0) drafting.WaitForNotification();
+  }
+  auto refused = std::make_shared<Recorder>();
+  EXPECT_EQ(submit("crowd", refused).code(), absl::StatusCode::kResourceExhausted);
+  for (int i = 0; i < 2; ++i) {
+    few.push_back(std::make_shared<Recorder>());
+    ASSERT_TRUE(submit("few", few.back()).ok());
+    // The newest of the crowd.
+    crowd[static_cast<size_t>(4 - i)]->done.WaitForNotification();
+    EXPECT_EQ(crowd[static_cast<size_t>(4 - i)]->status.code(),
+              absl::StatusCode::kResourceExhausted);
+  }
+  // Two each: nobody makes way any more.
+  EXPECT_EQ(submit("few", refused).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(scheduler.queue_length(), 4u);
+  go.Notify();
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+  for (const auto& sink : {crowd[0], crowd[1], crowd[2], few[0], few[1]}) {
+    sink->done.WaitForNotification();
+    EXPECT_TRUE(sink->status.ok()) << sink->status;
+    EXPECT_EQ(sink->tokens, crowd[0]->tokens);
+  }
+  EXPECT_TRUE(refused->tokens.empty());
+  EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
 }
 
 // What a query says of the rows of the step before: each with the model's own best next tokens.
@@ -626,6 +723,41 @@ TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
   }
 }
 
+TEST(Scheduler, ARequestThatCannotBeAdmittedEndsAndNothingElse) {
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
+  for (const bool fail : {false, true, false}) {
+    if (fail) engine.ThrowOnNewSequence();
+    auto sink = std::make_shared<Recorder>();
+    ASSERT_TRUE(scheduler.Submit(Request(5, false), sink).ok());
+    sink->done.WaitForNotification();
+    EXPECT_EQ(sink->status.code(), fail ? absl::StatusCode::kInternal : absl::StatusCode::kOk);
+    EXPECT_EQ(sink->tokens.empty(), fail);
+    EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
+    EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
+  }
+}
+
+// No draft fails a request, not even by the memory that its rows take.
+TEST_P(Exactness, PassesThatFailWithDraftsAreComputedWithoutThem) {
+  FakeEngine plain_engine;
+  const auto plain = RunAll(NewNoDraftSource(), GetParam(), 20, plain_engine);
+  for (const int batch : {1, 8}) {
+    FakeEngine engine;
+    engine.RefuseTrees();
+    SchedulerOptions options = FixedBudget();
+    options.max_batch = batch;
+    const auto drafted = RunAll(Scripted(Oracle), GetParam(), 20, engine, options);
+    for (size_t i = 0; i < plain.size(); ++i) {
+      EXPECT_TRUE(drafted[i]->status.ok()) << drafted[i]->status;
+      EXPECT_EQ(drafted[i]->tokens, plain[i]->tokens);
+      EXPECT_EQ(drafted[i]->text, plain[i]->text);
+      EXPECT_EQ(drafted[i]->stats.accepted, 0u);
+    }
+  }
+}
+
 TEST(Scheduler, ARequestWhosePassIsNotCommittedHasNothingOfIt) {
   FakeEngine engine;
   FakeTokenizer tokenizer;
@@ -729,6 +861,38 @@ TEST(Scheduler, TheBudgetFollowsTheCostOfRows) {
       EXPECT_EQ(feedback, std::vector<int32_t>(sink->stats.accepted - 1, 1));
     }
   }
+}
+
+// Asking takes 20 ms; steps take next to nothing.
+TEST(Scheduler, AskingIsNotWhatRowsCost) {
+  class SlowToAsk final : public DraftSource {
+   public:
+    const char* mode() const override { return "slow"; }
+    bool available() const override { return true; }
+    void Ask(std::span<const DraftQuery> queries) override {
+      asked_ = queries.size();
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    void Take(std::vector<DraftReply>& replies) override { replies.assign(asked_, DraftReply()); }
+    void Close(uint64_t, std::span<const TokenId>) override {}
+
+   private:
+    size_t asked_ = 0;
+  };
+  StepCost cost;
+  cost.Learn(1, 0, 1e-3);
+  FakeEngine engine;
+  FakeTokenizer tokenizer;
+  Scheduler scheduler({}, engine, tokenizer, std::make_unique<SlowToAsk>(), cost);
+  GenerationRequest request = Request(5, false);
+  request.final_tokens.clear();
+  request.stop.clear();
+  request.max_tokens = 60;
+  auto sink = std::make_shared<Recorder>();
+  ASSERT_TRUE(scheduler.Submit(request, sink).ok());
+  EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
+  EXPECT_EQ(sink->tokens.size(), 60u);
+  EXPECT_LT(scheduler.counters().step_cost[0].value(), 5e-3);
 }
 
 // Conversations of a few turns: all of a system begin alike, and a turn's prompt is the prompt and
@@ -987,6 +1151,25 @@ TEST(WaitingQueue, TenantsTakeTurns) {
     order.push_back(waiting.request.max_tokens);
   }
   EXPECT_EQ(order, (std::vector<int64_t>{0, 4, 1, 6, 7, 2, 3, 5}));
+}
+
+TEST(WaitingQueue, TheNewestOfTheMostMakesWay) {
+  WaitingQueue queue;
+  EXPECT_FALSE(queue.MakesWayFor("one"));
+  queue.Push(Waiting("crowd", 0));
+  EXPECT_FALSE(queue.MakesWayFor("one"));
+  queue.Push(Waiting("crowd", 1));
+  EXPECT_TRUE(queue.MakesWayFor("one"));
+  EXPECT_FALSE(queue.MakesWayFor("crowd"));
+  queue.Push(Waiting("one", 2));
+  EXPECT_FALSE(queue.MakesWayFor("one"));
+  EXPECT_TRUE(queue.MakesWayFor("two"));
+  EXPECT_EQ(queue.TakeNewestOfMost().request.max_tokens, 1);
+  EXPECT_EQ(queue.size(), 2u);
+  EXPECT_FALSE(queue.MakesWayFor("two"));
+  queue.TakeNewestOfMost();
+  queue.TakeNewestOfMost();
+  EXPECT_TRUE(queue.empty());
 }
 
 TEST(WaitingQueue, GivesUpWhatIsCancelled) {

@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -49,6 +50,11 @@ int64_t PrefixCachePages(const SchedulerOptions& options, const engine::EngineIn
   }
   return static_cast<int64_t>(options.prefix_cache_share *
                               static_cast<double>(info.kv_pages_total));
+}
+
+absl::Status QueueIsFull(size_t waiting) {
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the queue is full: ", waiting, " requests wait"));
 }
 
 }  // namespace
@@ -135,16 +141,27 @@ absl::Status Scheduler::Submit(GenerationRequest request, std::shared_ptr<Genera
         absl::StrCat("prompt and max_tokens need room for ", prompt_tokens + request.max_tokens,
                      " tokens, the KV cache has ", info.kv_pages_total * info.kv_page_tokens));
   }
-  absl::MutexLock lock(&mutex_);
-  if (!admitting_) {
-    return WithRetryAfter(absl::UnavailableError("the service is shutting down"), kElsewhereAfter);
+  std::optional<WaitingRequest> displaced;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!admitting_) {
+      return WithRetryAfter(absl::UnavailableError("the service is shutting down"),
+                            kElsewhereAfter);
+    }
+    const bool full = waiting_.size() >= static_cast<size_t>(options_.max_queue);
+    if (full && !waiting_.MakesWayFor(request.tenant)) return QueueIsFull(waiting_.size());
+    waiting_.Push({std::move(request), std::move(sink), SteadyNow()});
+    // One comes for one that goes.
+    if (full) {
+      displaced = waiting_.TakeNewestOfMost();
+    } else {
+      ++unfinished_;
+    }
   }
-  if (waiting_.size() >= static_cast<size_t>(options_.max_queue)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the queue is full: ", waiting_.size(), " requests wait"));
+  if (displaced) {
+    displaced->sink->OnFinish(QueueIsFull(static_cast<size_t>(options_.max_queue)),
+                              FinishReason::kNone, {});
   }
-  waiting_.Push({std::move(request), std::move(sink), SteadyNow()});
-  ++unfinished_;
   return absl::OkStatus();
 }
 
@@ -166,13 +183,13 @@ bool Scheduler::WaitIdle(absl::Duration timeout) const {
 
 void Scheduler::Run() {
   TellStepCost();
-  while (Admit()) {
-    DropCancelled();
-    if (active_.empty()) continue;
+  while (AwaitRequests()) {
     // Only lack of memory and the like is thrown. What it leaves of this step's sequences is not
     // to be trusted; the service and whoever waits go on.
     try {
-      Step();
+      Admit();
+      DropCancelled();
+      if (!active_.empty()) Step();
     } catch (const std::exception& error) {
       spdlog::error("step of {} sequences failed: {}", active_.size(), error.what());
       EndAll(absl::InternalError(absl::StrCat("generation step failed: ", error.what())));
@@ -217,17 +234,21 @@ void Scheduler::AdmitPreempted() {
   }
 }
 
-bool Scheduler::Admit() {
+bool Scheduler::AwaitRequests() {
+  absl::MutexLock lock(&mutex_);
+  if (active_.empty() && preempted_.empty()) {
+    const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return stopping_ || !waiting_.empty();
+    };
+    mutex_.Await(absl::Condition(&work));
+  }
+  return !stopping_;
+}
+
+void Scheduler::Admit() {
   std::vector<WaitingRequest> cancelled;
   {
     absl::MutexLock lock(&mutex_);
-    if (active_.empty() && preempted_.empty()) {
-      const auto work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-        return stopping_ || !waiting_.empty();
-      };
-      mutex_.Await(absl::Condition(&work));
-    }
-    if (stopping_) return false;
     // Also those far back, so that they do not count against the queue's length.
     cancelled = waiting_.TakeCancelled();
     unfinished_ -= static_cast<int64_t>(cancelled.size());
@@ -251,13 +272,22 @@ bool Scheduler::Admit() {
       next = waiting_.Pop(counts);
     }
     counters_.queue_seconds.Observe(absl::ToDoubleSeconds(SteadyNow() - next.arrival));
-    ++counts[next.request.tenant];
-    auto kv = prefix_cache_.NewSequence(next.request.tenant, next.request.prompt);
-    active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
-                                                     std::move(next.sink), std::move(kv),
-                                                     tokenizer_, next.arrival));
+    const std::shared_ptr<GenerationSink> sink = next.sink;
+    try {
+      ++counts[next.request.tenant];
+      auto kv = prefix_cache_.NewSequence(next.request.tenant, next.request.prompt);
+      active_.push_back(std::make_unique<LiveSequence>(next_id_++, std::move(next.request),
+                                                       std::move(next.sink), std::move(kv),
+                                                       tokenizer_, next.arrival));
+    } catch (const std::exception& error) {
+      spdlog::error("admitting a request failed: {}", error.what());
+      sink->OnFinish(absl::InternalError(absl::StrCat("cannot be admitted: ", error.what())),
+                     FinishReason::kNone, {});
+      absl::MutexLock lock(&mutex_);
+      --unfinished_;
+      finished_.NotifyAll();
+    }
   }
-  return true;
 }
 
 bool Scheduler::Leads(const LiveSequence& leader, const LiveSequence& follower) const {
@@ -434,9 +464,16 @@ std::vector<int64_t> Scheduler::PromptRows() const {
     return active_[a]->pending() < active_[b]->pending();
   });
   int64_t left = options_.prefill_chunk;
+  // With fewer rows than sharers the shortest go first, one row at least; but whatever comes after
+  // it, the oldest goes on.
+  if (left < static_cast<int64_t>(prefilling.size())) {
+    const auto oldest = std::min_element(
+        prefilling.begin(), prefilling.end(),
+        [this](size_t a, size_t b) { return active_[a]->id() < active_[b]->id(); });
+    std::rotate(prefilling.begin(), oldest, oldest + 1);
+  }
   for (size_t k = 0; k < prefilling.size(); ++k) {
     const auto sharers = static_cast<int64_t>(prefilling.size() - k);
-    // With fewer rows than sharers the shortest go first, one row at least.
     const int64_t share = std::min(left, std::max<int64_t>(1, left / sharers));
     rows[prefilling[k]] = std::min(active_[prefilling[k]]->pending(), share);
     left -= rows[prefilling[k]];
@@ -500,14 +537,21 @@ void Scheduler::ForwardAndVerify(std::vector<LiveSequence*> batch,
   const absl::Time start = SteadyNow();
   const engine::Status forward = engine_.Forward(inputs, output_);
   if (!forward.ok()) {
-    if (batch.size() == 1) {
+    const bool drafted = std::ranges::any_of(
+        batch, [](const LiveSequence* sequence) { return !sequence->tree().empty(); });
+    if (batch.size() == 1 && !drafted) {
       work.verified.push_back({.sequence = batch[0], .status = ToStatus(forward)});
       return;
     }
-    // One sequence must not fail the others.
-    spdlog::error("forward pass of {} sequences failed ({}); running them one by one", batch.size(),
-                  forward.message());
-    for (size_t i = 0; i < batch.size(); ++i) ForwardAndVerify({batch[i]}, {inputs[i]}, work);
+    // One sequence must not fail the others, nor a draft its own.
+    spdlog::error("forward pass of {} sequences failed ({}); running them one by one, undrafted",
+                  batch.size(), forward.message());
+    for (size_t i = 0; i < batch.size(); ++i) {
+      LiveSequence& sequence = *batch[i];
+      const auto rows = static_cast<int64_t>(inputs[i].tokens.size());
+      sequence.KeepNodes({});
+      ForwardAndVerify({&sequence}, {sequence.PrepareInput(rows, /*rank_prompt=*/false)}, work);
+    }
     return;
   }
   const absl::Time computed = SteadyNow();
@@ -626,8 +670,9 @@ void Scheduler::LearnStep(const StepWork& work) {
   for (const Verified& verified : work.verified) {
     budget_.LearnVerdict(verified.sequence->verified_tree(), verified.sequence->verified_nodes());
   }
+  // Without what asking for the next drafts took: that is theirs.
   budget_.LearnStep(work.rows, work.pairs, absl::ToDoubleSeconds(work.draft_wait),
-                    absl::ToDoubleSeconds(SteadyNow() - work.start));
+                    absl::ToDoubleSeconds(SteadyNow() - work.start - draft_wait_));
   TellStepCost();
 }
 

@@ -108,9 +108,10 @@ class Scheduler {
   int64_t PagesFor(int64_t tokens) const;
   // The worker.
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Moves preempted, then waiting requests to active_ while there is room; waits if there is
-  // nothing at all to do. False when the scheduler is to end.
-  bool Admit() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Returns as soon as there is something to do; false when the scheduler is to end.
+  bool AwaitRequests() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Moves preempted, then waiting requests to active_ while there is room.
+  void Admit() ABSL_LOCKS_EXCLUDED(mutex_);
   // Whether a sequence of these tokens may start now: with room for what the active ones will
   // hold as soon as their tokens are computed, and for a page more of each.
   bool HasRoomFor(const std::string& tenant, std::span<const TokenId> tokens) const;

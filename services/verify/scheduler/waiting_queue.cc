@@ -1,12 +1,21 @@
 #include "services/verify/scheduler/waiting_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace strata::verify {
 
 void WaitingQueue::Push(WaitingRequest request) {
-  std::deque<Numbered>& line = tenants_[request.request.tenant];
-  line.push_back({arrivals_++, std::move(request)});
+  const std::string tenant = request.request.tenant;
+  if (const auto line = tenants_.find(tenant); line != tenants_.end()) {
+    line->second.push_back({arrivals_, std::move(request)});
+  } else {
+    // No empty one is left behind, whatever throws.
+    std::deque<Numbered> first;
+    first.push_back({arrivals_, std::move(request)});
+    tenants_.emplace(tenant, std::move(first));
+  }
+  ++arrivals_;
   ++size_;
 }
 
@@ -36,6 +45,28 @@ WaitingRequest WaitingQueue::Pop(const ActiveCounts& active) {
   if (tenant->second.empty()) tenants_.erase(tenant);
   --size_;
   return next;
+}
+
+WaitingQueue::Tenants::const_iterator WaitingQueue::TenantWithMost() const {
+  return std::max_element(tenants_.begin(), tenants_.end(), [](const auto& a, const auto& b) {
+    return a.second.size() < b.second.size();
+  });
+}
+
+bool WaitingQueue::MakesWayFor(const std::string& tenant) const {
+  if (tenants_.empty()) return false;
+  const auto own = tenants_.find(tenant);
+  const size_t waiting = own == tenants_.end() ? 0 : own->second.size();
+  return TenantWithMost()->second.size() >= waiting + 2;
+}
+
+WaitingRequest WaitingQueue::TakeNewestOfMost() {
+  const auto tenant = tenants_.find(TenantWithMost()->first);
+  WaitingRequest newest = std::move(tenant->second.back().waiting);
+  tenant->second.pop_back();
+  if (tenant->second.empty()) tenants_.erase(tenant);
+  --size_;
+  return newest;
 }
 
 std::vector<WaitingRequest> WaitingQueue::TakeCancelled() {

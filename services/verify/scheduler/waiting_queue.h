@@ -23,7 +23,7 @@ struct WaitingRequest {
 
 // Requests that wait for room. The next one is of the tenant that has the fewest requests under
 // way, so that nobody waits behind another tenant's crowd; a tenant's own go in order of arrival,
-// and so do tenants with equally many. Not thread-safe.
+// and so do tenants with equally many. Nor does a crowd take all places. Not thread-safe.
 class WaitingQueue {
  public:
   // Requests under way by tenant; one that is not named has none.
@@ -35,6 +35,11 @@ class WaitingQueue {
   // The one that Pop takes; the queue must not be empty.
   const WaitingRequest& Next(const ActiveCounts& active) const;
   WaitingRequest Pop(const ActiveCounts& active);
+  // Whether a tenant has so many more waiting than `tenant` that the newest of them should make way
+  // for one more of `tenant`'s where there is no room for both.
+  bool MakesWayFor(const std::string& tenant) const;
+  // The newest of the tenant that has most waiting; the queue must not be empty.
+  WaitingRequest TakeNewestOfMost();
   // Takes out those whose sinks are cancelled.
   std::vector<WaitingRequest> TakeCancelled();
   std::vector<WaitingRequest> TakeAll();
@@ -47,6 +52,7 @@ class WaitingQueue {
   using Tenants = std::map<std::string, std::deque<Numbered>>;
 
   Tenants::const_iterator NextTenant(const ActiveCounts& active) const;
+  Tenants::const_iterator TenantWithMost() const;
 
   // No deque is empty.
   Tenants tenants_;
