@@ -74,7 +74,8 @@ struct GenerationStats {
 };
 
 // Where a request's results go. Called by the scheduler's thread, which must not be
-// held up; `cancelled` from that thread too, while others may make it true.
+// held up; `cancelled` from that thread too, while others may make it true. One that makes way in a
+// full queue is finished by the thread that submits another.
 class GenerationSink {
  public:
   virtual ~GenerationSink() = default;

@@ -14,7 +14,7 @@
 
 namespace strata::verify {
 
-// Hands a request's results from the scheduler's thread to the one that serves the
+// Hands a request's results from the thread that has them to the one that serves the
 // call, so that a slow client holds up nobody. Holds at most one whole answer.
 // Thread-safe.
 class StreamSink final : public GenerationSink {
