@@ -707,33 +707,22 @@ TEST(Scheduler, TreesOfAllSequencesTogetherAreBounded) {
   EXPECT_LE(engine.most_logit_rows(), 2048u + 16u);
 }
 
-TEST(Scheduler, AStepThatThrowsEndsItsRequestsAndNothingElse) {
+TEST(Scheduler, WhatThrowsEndsItsRequestsAndNothingElse) {
   FakeEngine engine;
   FakeTokenizer tokenizer;
   Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
-  for (const bool fail : {false, true, false}) {
-    if (fail) engine.ThrowOnce();
+  const auto nothing = [](FakeEngine&) {};
+  const auto step = [](FakeEngine& fake) { fake.ThrowOnce(); };
+  const auto admission = [](FakeEngine& fake) { fake.ThrowOnNewSequence(); };
+  const std::pair<bool, std::function<void(FakeEngine&)>> turns[] = {
+      {false, nothing}, {true, step}, {false, nothing}, {true, admission}, {false, nothing}};
+  for (const auto& [fails, prepare] : turns) {
+    prepare(engine);
     auto sink = std::make_shared<Recorder>();
     ASSERT_TRUE(scheduler.Submit(Request(5, false), sink).ok());
     sink->done.WaitForNotification();
-    EXPECT_EQ(sink->status.code(), fail ? absl::StatusCode::kInternal : absl::StatusCode::kOk);
-    EXPECT_EQ(sink->tokens.empty(), fail);
-    EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
-    EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
-  }
-}
-
-TEST(Scheduler, ARequestThatCannotBeAdmittedEndsAndNothingElse) {
-  FakeEngine engine;
-  FakeTokenizer tokenizer;
-  Scheduler scheduler(FixedBudget(), engine, tokenizer, Scripted(Oracle));
-  for (const bool fail : {false, true, false}) {
-    if (fail) engine.ThrowOnNewSequence();
-    auto sink = std::make_shared<Recorder>();
-    ASSERT_TRUE(scheduler.Submit(Request(5, false), sink).ok());
-    sink->done.WaitForNotification();
-    EXPECT_EQ(sink->status.code(), fail ? absl::StatusCode::kInternal : absl::StatusCode::kOk);
-    EXPECT_EQ(sink->tokens.empty(), fail);
+    EXPECT_EQ(sink->status.code(), fails ? absl::StatusCode::kInternal : absl::StatusCode::kOk);
+    EXPECT_EQ(sink->tokens.empty(), fails);
     EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(10)));
     EXPECT_EQ(PagesNotInUse(engine), engine.info().kv_pages_total);
   }
