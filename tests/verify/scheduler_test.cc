@@ -462,36 +462,30 @@ TEST(Scheduler, ShortPromptsDoNotKeepALongOneWaitingForEver) {
   options.prefill_chunk = 2;
   options.prefix_cache_share = 0;
   Scheduler scheduler(options, engine, tokenizer, Scripted(Oracle));
-  auto slow = std::make_shared<Recorder>();
-  std::atomic<int> answered = 0;
+  absl::Notification begun;
   const auto submit = [&](size_t prompt, const std::shared_ptr<Recorder>& sink) {
     GenerationRequest request;
     request.prompt.assign(prompt, 1);
     request.max_tokens = 1;
     ASSERT_TRUE(scheduler.Submit(request, sink).ok());
   };
+  auto slow = std::make_shared<Recorder>();
+  slow->on_finish = [&] { begun.WaitForNotification(); };
   submit(100, slow);
+  std::atomic<int> answered = 0;
   std::vector<std::shared_ptr<Recorder>> shorts;
   std::function<void()> submit_short = [&] {
     if (slow->done.HasBeenNotified() || answered > 5000) return;
     shorts.push_back(std::make_shared<Recorder>());
     shorts.back()->on_finish = [&] {
-      ++answered;
-      submit_short();
-    };
-    submit(10, shorts.back());
-  };
-  absl::Notification begun;
-  slow->on_finish = [&] { begun.WaitForNotification(); };
-  for (int i = 0; i < kShort; ++i) {
-    shorts.push_back(std::make_shared<Recorder>());
-    shorts.back()->on_finish = [&] {
+      // Until then another thread submits.
       begun.WaitForNotification();
       ++answered;
       submit_short();
     };
     submit(10, shorts.back());
-  }
+  };
+  for (int i = 0; i < kShort; ++i) submit_short();
   begun.Notify();
   slow->done.WaitForNotification();
   EXPECT_TRUE(scheduler.WaitIdle(absl::Seconds(60)));
